@@ -1,0 +1,142 @@
+"""Building, loading and exporting CLIP models, all through open_clip."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from selffilter.errors import UserError
+from selffilter.store import read_json, write_atomically, write_json
+
+Transform = Callable[[Any], Tensor]
+Tokenize = Callable[[list[str]], Tensor]
+
+
+@dataclass(frozen=True)
+class ClipRecipe:
+    """How to build a model, and how to feed it.
+
+    Attributes:
+        name: The architecture's name in open_clip's registry.
+        preprocess: Size, mean, std, interpolation, … as in open_clip's preprocess config.
+    """
+
+    name: str
+    preprocess: dict[str, Any]
+
+    def build(self, device: torch.device | str = "cpu") -> nn.Module:
+        """Build the model with fresh weights, drawn from torch's generator."""
+        with _quiet():
+            model: nn.Module = open_clip.create_model(self.name, device=device, output_dict=True)
+        return model
+
+    def transform(self, *, train: bool) -> Transform:
+        """Return open_clip's own transform: the random crop of training, or the one of evaluation.
+
+        Returns:
+            PIL image → (3, H, W) float32.
+        """
+        made: Transform = image_transform_v2(PreprocessCfg(**self.preprocess), is_train=train)
+        return made
+
+    @property
+    def tokenize(self) -> Tokenize:
+        """The tokenizer: n captions → (n, L) int64."""
+        made: Tokenize = open_clip.get_tokenizer(self.name)
+        return made
+
+    @property
+    def model_config(self) -> dict[str, Any]:
+        """The architecture as open_clip's JSON has it."""
+        config: dict[str, Any] = open_clip.get_model_config(self.name)
+        return config
+
+
+def find_recipe(name: str) -> ClipRecipe:
+    """Look up a model by open_clip's name, or by the path of a JSON model config.
+
+    Raises:
+        UserError: If open_clip does not know it, or it is no softmax CLIP.
+    """
+    if name.endswith(".json"):
+        path = Path(name)
+        if not path.is_file():
+            raise UserError(f"model.name: there is no model config {name}.")
+        config = read_json(path)
+        if not {"embed_dim", "vision_cfg", "text_cfg"} <= set(config):
+            raise UserError(f"{name} is not an open_clip model config (embed_dim, vision_cfg, …).")
+        open_clip.add_model_config(path)
+        name = path.stem
+    if open_clip.get_model_config(name) is None:
+        close = [known for known in open_clip.list_models() if name.lower() in known.lower()]
+        hint = f" Near it: {', '.join(close[:5])}." if close else ""
+        raise UserError(f"model.name={name!r}: open_clip knows no such model.{hint}")
+    if open_clip.get_model_config(name).get("init_logit_bias") is not None:
+        raise UserError(f"model.name={name!r} wants SigLIP's loss; only the softmax loss is built.")
+    with torch.device("meta"), _quiet():
+        shell = open_clip.create_model(name, device="meta")
+    return ClipRecipe(name, dict(open_clip.get_model_preprocess_cfg(shell)))
+
+
+def encode(model: nn.Module, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+    """Encode pairs without gradients.
+
+    Returns:
+        image_features_BD and text_features_BD, unit-norm, float32.
+    """
+    with torch.no_grad():
+        out = model(image, text)
+    return _unit(out["image_features"]), _unit(out["text_features"])
+
+
+def temperature(model: nn.Module) -> float:
+    """Return τ = 1 / exp(logit_scale)."""
+    return float(1.0 / model.logit_scale.detach().float().exp())  # type: ignore[operator, union-attr]
+
+
+def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
+    """Write plain tensors as safetensors that `open_clip.load_checkpoint` reads; atomic."""
+    plain = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+    write_atomically(path, lambda file: bool(file.write(save(plain))) and None)
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Read weights that `save_weights` wrote."""
+    weights: dict[str, Tensor] = load_file(path)
+    return weights
+
+
+def export(folder: Path, recipe: ClipRecipe, weights: dict[str, Tensor]) -> None:
+    """Write a folder that open_clip loads as ``local-dir:FOLDER``.
+
+    Written directly: open_clip's `save_for_hf` raises with the built-in tokenizer (3.3.0).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    save_weights(folder / "open_clip_model.safetensors", weights)
+    described = {"model_cfg": recipe.model_config, "preprocess_cfg": recipe.preprocess}
+    write_json(folder / "open_clip_config.json", described)
+
+
+def _unit(features_BD: Tensor) -> Tensor:
+    return nn.functional.normalize(features_BD.float(), dim=-1)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence open_clip's warning that fresh weights are fresh."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

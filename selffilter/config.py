@@ -1,0 +1,394 @@
+"""The schema of a run: dataclasses, merged with YAML and key=value by OmegaConf.
+
+A field's meaning and range stand once, in the comment behind it in `configs/default.yaml`; the
+checks that need no data stand here, in `validate`. What needs the pool (is there a whole batch in
+the selection?) is checked by `selffilter.planning`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from selffilter.errors import UserError
+
+
+@dataclass
+class PoolConfig:
+    """Where the image-text pairs are."""
+
+    shards: list[str] = MISSING
+    caption_key: str = "txt"
+    max_image_pixels: int = 100_000_000
+    index_dir: str | None = None
+
+
+@dataclass
+class ModelConfig:
+    """The CLIP model, by open_clip's names."""
+
+    name: str = "ViT-B-32"
+
+
+@dataclass
+class RoundsConfig:
+    """How long to train, and how often to select again."""
+
+    samples_seen: int = 12_800_000
+    count: int = 5
+    bootstrap_fraction: float = 0.4
+    between: str = "continue"
+    final_selection: bool = True
+
+
+@dataclass
+class TrainConfig:
+    """Optimisation."""
+
+    global_batch_size: int = 4096
+    learning_rate: float = 5.0e-4
+    warmup_steps: int = 500
+    schedule: str = "warmup_stable_decay"
+    decay_fraction: float = 0.4
+    weight_decay: float = 0.2
+    beta1: float = 0.9
+    beta2: float = 0.98
+    eps: float = 1.0e-6
+    clip_grad_norm: float | None = None
+    ema_decay: float = 0.9995
+    augment: bool = True
+    checkpoint_every_steps: int = 500
+    log_every_steps: int = 10
+
+
+@dataclass
+class ScoreConfig:
+    """The pass over the pool."""
+
+    signal: str = "neg_clip_loss"
+    weights: str = "ema"
+    rescore: str = "each_round"
+    bank_size: int = 32_768
+    batch_size: int = 512
+    given_scores: str | None = None
+
+
+@dataclass
+class SelectConfig:
+    """What the next round trains on."""
+
+    keep_fraction: float = 0.4
+    diverse_fraction: float = 0.2
+    probe_fraction: float = 0.005
+    probe_max_rows: int = 100_000
+
+
+@dataclass
+class EvaluateConfig:
+    """What is measured on the way. None of it reaches scoring or selection."""
+
+    zero_shot: list[str] = field(default_factory=list)
+    batch_size: int = 256
+    truth: str | None = None
+
+
+@dataclass
+class TrackConfig:
+    """Where metrics go besides metrics.jsonl."""
+
+    wandb: str = "auto"
+    wandb_project: str = "selffilter"
+    wandb_group: str | None = None
+
+
+@dataclass
+class HardwareConfig:
+    """What it runs on. Nothing here changes which rows are in which batch."""
+
+    accelerator: str = "auto"
+    precision: str = "32-true"
+    workers: int = 4
+    deterministic: bool = False
+
+
+@dataclass
+class Config:
+    """A whole run."""
+
+    name: str = "selffilter"
+    runs_dir: str = "runs"
+    seed: int = 0
+    pool: PoolConfig = field(default_factory=PoolConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    rounds: RoundsConfig = field(default_factory=RoundsConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+    select: SelectConfig = field(default_factory=SelectConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    track: TrackConfig = field(default_factory=TrackConfig)
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+
+    @property
+    def run_dir(self) -> Path:
+        """The run directory."""
+        return Path(self.runs_dir) / self.name
+
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "rounds.between": ("continue", "restart"),
+    "train.schedule": ("warmup_stable_decay", "cosine", "constant"),
+    "score.weights": ("ema", "raw"),
+    "score.rescore": ("each_round", "once"),
+    "track.wandb": ("auto", "online", "offline", "disabled"),
+    "hardware.accelerator": ("auto", "cpu", "gpu"),
+    "hardware.precision": ("32-true", "bf16-mixed", "bf16-true"),
+}
+"""The words a field may have. Signals are looked up by name when scoring starts."""
+
+_INF = float("inf")
+RANGES: dict[str, tuple[float, float]] = {
+    "pool.max_image_pixels": (1, _INF),
+    "rounds.samples_seen": (1, _INF),
+    "rounds.count": (1, 999),
+    "rounds.bootstrap_fraction": (0, 1),
+    "train.global_batch_size": (2, _INF),
+    "train.learning_rate": (0, _INF),
+    "train.warmup_steps": (0, _INF),
+    "train.decay_fraction": (0, 1),
+    "train.weight_decay": (0, _INF),
+    "train.beta1": (0, 1),
+    "train.beta2": (0, 1),
+    "train.eps": (0, 1),
+    "train.clip_grad_norm": (0, _INF),
+    "train.ema_decay": (0, 1),
+    "train.checkpoint_every_steps": (1, _INF),
+    "train.log_every_steps": (1, _INF),
+    "score.bank_size": (2, _INF),
+    "score.batch_size": (1, _INF),
+    "select.keep_fraction": (0, 1),
+    "select.diverse_fraction": (0, 1),
+    "select.probe_fraction": (0, 0.5),
+    "select.probe_max_rows": (0, _INF),
+    "evaluate.batch_size": (1, _INF),
+    "hardware.workers": (0, 1024),
+}
+"""The closed range of each number."""
+
+MAY_CHANGE_ON_RESUME = (
+    "runs_dir",
+    "pool.index_dir",
+    "train.checkpoint_every_steps",
+    "train.log_every_steps",
+    "score.batch_size",
+    "evaluate",
+    "track",
+    "hardware",
+)
+"""What a run may be continued with; everything else decides what the run *is*."""
+
+
+def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
+    """Merge the defaults, a YAML file and ``key=value`` words, and check the result.
+
+    Args:
+        path: A YAML file that sets some of the fields, or None.
+        overrides: Words like ``train.learning_rate=1e-3``, as on the command line.
+
+    Raises:
+        UserError: A key, type or value that the schema does not know, by its name.
+    """
+    merged = OmegaConf.structured(Config)
+    sources = [] if path is None else [(str(path), _read_yaml(path))]
+    sources.append(("the command line", _parse_overrides(overrides)))
+    for where, values in sources:
+        _refuse_unknown(values, Config, where)
+        try:
+            merged = OmegaConf.merge(merged, values)
+        except OmegaConfBaseException as error:
+            raise UserError(f"{where}: {_first_line(error)}") from error
+    return _checked(merged)
+
+
+def read_run_config(path: Path) -> Config:
+    """Read the resolved ``config.yaml`` of a run directory."""
+    return load_config(path)
+
+
+def to_yaml(config: Config) -> str:
+    """Return the whole config as YAML, nothing left to resolve."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config), resolve=True)
+
+
+def flatten(config: Config) -> dict[str, Any]:
+    """Return the config as ``{"train.learning_rate": 0.0005, …}``."""
+    return dict(_leaves(dataclasses.asdict(config), ""))
+
+
+def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
+    """Return the fields in which two configs differ, with both values."""
+    a, b = flatten(old), flatten(new)
+    return {key: (a[key], b[key]) for key in a if a[key] != b[key]}
+
+
+def refuse_changed(old: Config, new: Config) -> None:
+    """Check that a run may be continued with another config.
+
+    Raises:
+        UserError: Naming field by field what may not change.
+    """
+    wrong = [
+        f"  {key}: {before!r} -> {after!r}"
+        for key, (before, after) in differences(old, new).items()
+        if not any(key == free or key.startswith(free + ".") for free in MAY_CHANGE_ON_RESUME)
+    ]
+    if wrong:
+        raise UserError(
+            f"run {old.name!r} was begun with another config:\n"
+            + "\n".join(wrong)
+            + "\nGive the new run another name (name=…), or branch off with `selffilter fork`."
+        )
+
+
+def shipped_config(name: str) -> Path:
+    """Return the path of a config that comes with selffilter, by its file's stem.
+
+    Raises:
+        UserError: If there is none of that name.
+    """
+    package = Path(__file__).resolve().parent
+    for folder in (package / "configs", package.parent / "configs"):
+        if (folder / f"{name}.yaml").exists():
+            return folder / f"{name}.yaml"
+    raise UserError(f"selffilter ships no config {name!r}")
+
+
+def _checked(merged: DictConfig) -> Config:
+    try:
+        config = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        if OmegaConf.is_missing(merged.pool, "shards"):
+            raise UserError(
+                "pool.shards is not set: give it a list of folders, globs or brace patterns of "
+                "tars, as in pool.shards='[/data/pool]'."
+            ) from error
+        raise UserError(f"config: {_first_line(error)}") from error
+    assert isinstance(config, Config)
+    validate(config)
+    return config
+
+
+def validate(config: Config) -> None:
+    """Check what can be checked without the pool.
+
+    Raises:
+        UserError: Naming the field, its value, and what it may be.
+    """
+    flat = flatten(config)
+    for key, choices in CHOICES.items():
+        if flat[key] not in choices:
+            raise UserError(
+                f"{key}={flat[key]!r} is not one of {', '.join(choices)}."
+                + _nearest(str(flat[key]), choices)
+            )
+    for key, (low, high) in RANGES.items():
+        value = flat[key]
+        if value is not None and not low <= value <= high:
+            raise UserError(f"{key}={value} is not in [{low:g}, {high:g}].")
+    if not config.pool.shards:
+        raise UserError("pool.shards is empty: name at least one folder, glob or tar.")
+    if not config.name or "/" in config.name or config.name.startswith("."):
+        raise UserError(f"name={config.name!r} cannot be the name of a folder.")
+    if config.select.keep_fraction == 0 and config.select.diverse_fraction == 0:
+        raise UserError("select.keep_fraction and select.diverse_fraction are both 0: no data.")
+    if config.rounds.count > 1 and not 0 < config.rounds.bootstrap_fraction < 1:
+        raise UserError(
+            f"rounds.bootstrap_fraction={config.rounds.bootstrap_fraction} leaves no samples for "
+            f"{'the bootstrap' if config.rounds.bootstrap_fraction == 0 else 'the later rounds'}; "
+            "it must lie between 0 and 1, or rounds.count must be 1."
+        )
+    if config.score.signal == "given" and not config.score.given_scores:
+        raise UserError("score.signal=given needs score.given_scores: a Parquet of uid and score.")
+
+
+def _read_yaml(path: Path) -> DictConfig:
+    if not path.is_file():
+        raise UserError(f"there is no config file {path}.")
+    try:
+        values = OmegaConf.load(path)
+    except Exception as error:  # YAML's own errors, of many classes
+        raise UserError(f"{path} is not a YAML file: {_first_line(error)}") from error
+    if not isinstance(values, DictConfig):
+        raise UserError(f"{path} is not a mapping of fields.")
+    return values
+
+
+def _parse_overrides(words: Sequence[str]) -> DictConfig:
+    for word in words:
+        if "=" not in word:
+            raise UserError(f"{word!r} is not key=value, as in train.learning_rate=1e-3.")
+    try:
+        return OmegaConf.from_dotlist(list(words))
+    except Exception as error:
+        raise UserError(f"the command line: {_first_line(error)}") from error
+
+
+def _refuse_unknown(values: DictConfig, schema: type, where: str, prefix: str = "") -> None:
+    known = typing.get_type_hints(schema)
+    for key in values:
+        name = f"{prefix}{key}"
+        if key not in known:
+            everywhere = list(_field_names(Config))
+            hint = (
+                _nearest(str(key), known, prefix)
+                or _nearest(name, everywhere)
+                or _elsewhere(str(key), everywhere)
+            )
+            raise UserError(f"{where}: there is no field {name!r}.{hint}")
+        child = known[key]
+        if dataclasses.is_dataclass(child) and not OmegaConf.is_interpolation(values, key):
+            if not isinstance(values[key], DictConfig):
+                raise UserError(f"{where}: {name} is a group of fields, not {values[key]!r}.")
+            _refuse_unknown(values[key], typing.cast(type, child), where, f"{name}.")
+
+
+def _field_names(schema: type, prefix: str = "") -> Iterable[str]:
+    for name, kind in typing.get_type_hints(schema).items():
+        if dataclasses.is_dataclass(kind):
+            yield from _field_names(typing.cast(type, kind), f"{prefix}{name}.")
+        elif not isinstance(kind, types.FunctionType):
+            yield f"{prefix}{name}"
+
+
+def _nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" Did you mean {prefix + close[0]!r}?" if close else ""
+
+
+def _elsewhere(key: str, everywhere: list[str]) -> str:
+    """Find a field of that last name in another group (``learning_rate`` for ``train.…``)."""
+    same = [name for name in everywhere if name.split(".")[-1] == key.split(".")[-1]]
+    return f" Did you mean {same[0]!r}?" if same else ""
+
+
+def _leaves(tree: dict[str, Any], prefix: str) -> Iterable[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    where = [line.split(":", 1)[1].strip() for line in lines if line.startswith("full_key:")]
+    head = lines[0] if lines else type(error).__name__
+    return f"{where[0]}: {head}" if where and where[0] not in head else head

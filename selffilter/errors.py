@@ -1,0 +1,11 @@
+"""Errors that are written for the person who reads them."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Something the user can mend: one clear sentence, exit code 2.
+
+    Raised before any accelerator time is spent wherever that is possible. The message says what
+    was wrong, with the value, and what to do about it.
+    """

@@ -1,0 +1,87 @@
+"""Starting another run from a round of this one, so that controls share the bootstrap."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from selffilter.config import Config, flatten, read_run_config, to_yaml
+from selffilter.errors import UserError
+from selffilter.planning import round_steps, scores_from
+from selffilter.stages.score import link
+from selffilter.store import (
+    STAGES,
+    RunStore,
+    iterate_jsonl,
+    read_json,
+    write_json,
+    write_jsonl,
+    write_text,
+)
+
+FIXED = (
+    "seed",
+    "pool.shards",
+    "pool.caption_key",
+    "model.name",
+    "train.global_batch_size",
+    "select.probe_fraction",
+    "select.probe_max_rows",
+    "score.weights",
+)
+"""What both runs must have alike."""
+
+
+def fork(source: RunStore, config: Config, from_round: int) -> RunStore:
+    """Begin a run that shares the rounds up to the training of `from_round` with another.
+
+    Rounds before it are taken over whole (hard links), of that round the training, and its scores
+    if both runs score alike.
+
+    Args:
+        source: The run to branch off from.
+        config: The new run's config, with another name.
+        from_round: The last round whose training is shared.
+
+    Raises:
+        UserError: If that round is not trained, or the two configs do not fit up to there.
+    """
+    store = RunStore(config.run_dir)
+    if store.config_path.exists():
+        raise UserError(f"{store.root} exists already: choose another name.")
+    if not source.is_done(from_round, "train"):
+        raise UserError(f"{source.root} has not finished the training of round {from_round}.")
+    old = read_run_config(source.config_path)
+    _refuse_misfit(old, config, from_round)
+
+    shared = [(r, stage) for r in range(from_round) for stage in STAGES] + [(from_round, "train")]
+    model_scores = scores_from(old, from_round) == scores_from(config, from_round) == "model"
+    if model_scores and old.score == config.score and source.is_done(from_round, "score"):
+        shared.append((from_round, "score"))
+    for round_, stage in shared:
+        for path in sorted(source.stage(round_, stage).iterdir()):
+            link(path, store.stage(round_, stage))
+    for round_ in range(from_round + 1):
+        records = iterate_jsonl(source.round(round_) / "metrics.jsonl")
+        kept = [r for r in records if round_ < from_round or r["stage"] in ("train", "evaluate")]
+        write_jsonl(store.round(round_) / "metrics.jsonl", kept)
+    record = read_json(source.root / "environment.json")
+    origin = {"run": str(Path(source.root).resolve()), "round": from_round}
+    write_json(store.root / "environment.json", record | {"forked_from": origin})
+    write_text(store.config_path, to_yaml(config))
+    return store
+
+
+def _refuse_misfit(old: Config, new: Config, from_round: int) -> None:
+    """Refuse a fork that would not be the run it claims to be."""
+    a, b = flatten(old), flatten(new)
+    for key in FIXED:
+        if a[key] != b[key]:
+            raise UserError(f"a fork keeps {key}={a[key]!r}; {b[key]!r} needs a run of its own.")
+    if from_round >= new.rounds.count:
+        raise UserError(f"the new run has {new.rounds.count} rounds: none is number {from_round}.")
+    ends = [round_steps(config)[from_round].end for config in (old, new)]
+    if ends[0] != ends[1]:
+        raise UserError(
+            f"round {from_round} ends at step {ends[0]} in the run to fork and at step {ends[1]} "
+            "in the new one: rounds.samples_seen, count and bootstrap_fraction must fit."
+        )

@@ -1,0 +1,82 @@
+"""Opening a run: everything that can be wrong is found here, before any training."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from selffilter import environment
+from selffilter.clip.model import find_recipe
+from selffilter.config import Config, read_run_config, refuse_changed, to_yaml
+from selffilter.evaluation.truth import Truth
+from selffilter.evaluation.zero_shot import ClassificationSet
+from selffilter.planning import outlook
+from selffilter.pool.base import Base
+from selffilter.pool.index import Pool, build_index, default_index_dir
+from selffilter.scoring.given import GivenScores
+from selffilter.scoring.signals import find_signal
+from selffilter.store import RunStore, read_json, write_json, write_text
+from selffilter.tracking.console import Screen
+
+
+def open_run(config: Config, store: RunStore, screen: Screen) -> dict[str, str]:
+    """Create the run directory, or check that this config may go on with the one there is.
+
+    Returns:
+        ``index_dir`` and ``version`` of the pool index that the run is pinned to.
+
+    Raises:
+        UserError: For whatever would stop the run later.
+    """
+    find_recipe(config.model.name)
+    for folder in config.evaluate.zero_shot:
+        ClassificationSet(Path(folder))
+    if config.score.signal == "given":
+        GivenScores(Path(str(config.score.given_scores)))
+    else:
+        find_signal(config.score.signal)
+    record_path = store.root / "environment.json"
+    if store.config_path.exists() and record_path.exists():
+        refuse_changed(read_run_config(store.config_path), config)
+        record = read_json(record_path)
+        pinned: dict[str, str] = record["pool"]
+        _pool(config, pinned).check_shards()
+        for difference in environment.version_differences(record):
+            screen.say(f"note: {difference}")
+        return pinned
+
+    pinned = open_pool(config, screen)
+    pool = _pool(config, pinned)
+    select = config.select
+    base = Base(pool, config.seed, select.probe_fraction, select.probe_max_rows)
+    outlook(config, base.size, pool.rows, flops=1, parameters=0)
+    if config.evaluate.truth:
+        Truth(Path(config.evaluate.truth), pool)
+    write_json(record_path, environment.describe(config.seed) | {"pool": pinned})
+    write_text(store.config_path, to_yaml(config))
+    return pinned
+
+
+def open_pool(config: Config, screen: Screen) -> dict[str, str]:
+    """Index the pool of a config as far as it is not; return ``index_dir`` and ``version``."""
+    specs, runs_dir = config.pool.shards, Path(config.runs_dir)
+    index_dir = Path(config.pool.index_dir or default_index_dir(specs, runs_dir)).resolve()
+    version = build_index(
+        specs,
+        index_dir,
+        caption_key=config.pool.caption_key,
+        workers=min(config.hardware.workers, os.cpu_count() or 1),
+        bar=lambda shards: screen.bar("index shards", shards),
+    )
+    pinned = {"index_dir": str(index_dir), "version": version}
+    pool = _pool(config, pinned)
+    for problem in pool.problems():
+        screen.say(f"broken tar: {problem}")
+    if counts := pool.defect_counts():
+        listed = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
+        screen.say(f"{pool.rows:,} rows indexed; left out: {listed}")
+    return pinned
+
+
+def _pool(config: Config, pinned: dict[str, str]) -> Pool:
+    return Pool(Path(pinned["index_dir"]), pinned["version"], config.pool.caption_key)

@@ -1,0 +1,112 @@
+"""`selffilter plan` and `selffilter status`: what a run would do, and where one stands."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from selffilter.config import Config, read_run_config
+from selffilter.errors import UserError
+from selffilter.planning import check_ranks, outlook, round_steps, stages_of
+from selffilter.store import RunStore, iterate_jsonl, read_json
+from selffilter.tracking.console import Screen
+
+
+def print_plan(config: Config, ranks: int) -> None:
+    """Index the pool and print what the run would do.
+
+    Raises:
+        UserError: If it could not be done.
+    """
+    from selffilter.clip.flops import forward_flops
+    from selffilter.clip.model import find_recipe
+    from selffilter.opening import open_pool
+    from selffilter.pool.base import Base
+    from selffilter.pool.index import Pool
+
+    check_ranks(config, ranks)
+    recipe = find_recipe(config.model.name)
+    pinned = open_pool(config, Screen())
+    pool = Pool(Path(pinned["index_dir"]), pinned["version"], config.pool.caption_key)
+    base = Base(pool, config.seed, config.select.probe_fraction, config.select.probe_max_rows)
+    flops = forward_flops(recipe)
+    parameters = sum(p.numel() for p in recipe.build("meta").parameters())
+    plan = outlook(config, base.size, pool.rows, flops, parameters)
+
+    console = Console(highlight=False)
+    left_out = sum(pool.defect_counts().values())
+    probe = pool.rows - left_out - base.size
+    console.print(
+        f"pool    {pool.rows:,} rows in {pool.shards:,} shards = {base.size:,} base + "
+        f"{probe:,} probe + {left_out:,} unusable"
+    )
+    console.print(
+        f"model   {recipe.name}, {parameters / 1e6:,.1f} M parameters, {flops / 1e9:,.2f} GFLOPs "
+        "a pair forward"
+    )
+    batch = config.train.global_batch_size
+    console.print(f"ranks   {ranks} × {batch // ranks:,} = batches of {batch:,}\n")
+    table = Table(box=None, header_style="bold")
+    for title in ("round", "steps", "samples", "from rows", "times a row", "batches a rank"):
+        table.add_column(title, justify="right")
+    for row in plan.rounds:
+        table.add_row(
+            str(row["round"]), f"{row['steps']:,}", f"{row['samples']:,}", f"{row['rows']:,}",
+            f"{row['consumed_per_row']:.2f}", f"{row['steps']:,}",
+        )  # fmt: skip
+    console.print(table)
+    share = plan.scoring_flops / plan.training_flops
+    console.print(
+        f"\ncompute training {plan.training_flops:.3g} FLOPs, scoring {plan.scoring_flops:.3g} "
+        f"({plan.scoring_passes} passes over the pool, {share:.2f} of training)"
+    )
+    console.print(f"disk    about {plan.disk_bytes / 1e9:,.2f} GB in {config.run_dir}")
+    for warning in plan.warnings:
+        console.print(Text(f"warning: {warning}", style="yellow"))
+
+
+def print_status(run_dir: Path) -> None:
+    """Print which stages are done, how far the one in progress is, and who holds the run.
+
+    Raises:
+        UserError: If there is no run.
+    """
+    store = RunStore(run_dir)
+    if not store.config_path.exists():
+        raise UserError(f"{run_dir} is no run directory: it has no config.yaml.")
+    config = read_run_config(store.config_path)
+    screen = Screen(console=Console(highlight=False))
+    total = config.rounds.samples_seen
+    records = list(iterate_jsonl(_metrics(store)))
+    seen = max((record["samples_seen"] for record in records), default=0)
+    screen.say(f"{run_dir}: {seen:,} of {total:,} samples seen\n")
+    following = None
+    for steps in round_steps(config):
+        done = [s for s in stages_of(config, steps.round) if store.is_done(steps.round, s)]
+        if len(done) == len(stages_of(config, steps.round)):
+            screen.round_row(store.round_summary(steps.round, done))
+        elif following is None:
+            stage = next(s for s in stages_of(config, steps.round) if s not in done)
+            following = f"{stage} of round {steps.round}"
+    finished = (store.final / "compute.json").exists()
+    screen.say("")
+    screen.say("finished" if finished else f"next: {following or 'export'}")
+    lease = store.root / "lease.json"
+    if lease.exists():
+        holder = read_json(lease)
+        age = time.time() - holder["heartbeat"]
+        screen.say(
+            f"held by process {holder['pid']} on {holder['host']}, heartbeat {age:.0f} s ago"
+        )
+    elif not finished:
+        screen.say(f"nobody is working on it:  selffilter run {store.config_path}")
+
+
+def _metrics(store: RunStore) -> Path:
+    """Return the newest round's metrics: the file of the whole run is gathered at its end."""
+    rounds = store.rounds()
+    return store.round(rounds[-1]) / "metrics.jsonl" if rounds else store.root / "metrics.jsonl"

@@ -1,0 +1,179 @@
+"""What a run would do, derived from its config: steps, repeats, compute, disk. Pure arithmetic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from selffilter.config import Config
+from selffilter.errors import UserError
+
+SCORING_SHARE_WARNED = 0.3
+_BYTES_SCORE_ROW = 32
+_BYTES_SELECTION_ROW = 40
+_STATE_COPIES = 4
+"""A training state holds weights, their average and two moments of the optimizer."""
+
+
+@dataclass(frozen=True)
+class RoundSteps:
+    """The optimizer steps of a round, counted over the whole run.
+
+    Attributes:
+        round: Number of the round; 0 is the bootstrap.
+        begin: First step.
+        end: One past the last.
+    """
+
+    round: int
+    begin: int
+    end: int
+
+    @property
+    def steps(self) -> int:
+        """Number of steps."""
+        return self.end - self.begin
+
+
+def round_steps(config: Config) -> list[RoundSteps]:
+    """Return the steps of all rounds; they sum to ``rounds.samples_seen``, to a batch.
+
+    The bootstrap gets `bootstrap_fraction` of the steps, the other rounds share the rest evenly.
+
+    Raises:
+        UserError: If a round would have no step.
+    """
+    batch = config.train.global_batch_size
+    total = config.rounds.samples_seen // batch
+    count = config.rounds.count
+    if total < count:
+        raise UserError(
+            f"rounds.samples_seen={config.rounds.samples_seen:,} makes {total} batches of "
+            f"{batch}; {count} rounds need at least one each."
+        )
+    if count == 1:
+        return [RoundSteps(0, 0, total)]
+    first = min(max(1, round(config.rounds.bootstrap_fraction * total)), total - (count - 1))
+    ends = [first + (total - first) * r // (count - 1) for r in range(count)]
+    return [RoundSteps(r, ends[r - 1] if r else 0, ends[r]) for r in range(count)]
+
+
+def scores_from(config: Config, round_: int) -> str:
+    """Return where a round's scores come from.
+
+    Returns:
+        "model"; "given" (a file of the user's); "carried" (those of the round before); or "none"
+        (nothing is kept for its score, so nothing is scored).
+    """
+    if config.select.keep_fraction == 0:
+        return "none"
+    if config.score.signal == "given":
+        return "given"
+    return "carried" if config.score.rescore == "once" and round_ > 0 else "model"
+
+
+def stages_of(config: Config, round_: int) -> tuple[str, ...]:
+    """Return the stages of a round: the last one scores and selects only if asked to."""
+    last = round_ == config.rounds.count - 1
+    return (
+        ("train",) if last and not config.rounds.final_selection else ("train", "score", "select")
+    )
+
+
+def ranks_allowed(global_batch_size: int, most: int = 1024) -> list[int]:
+    """Return the numbers of ranks that divide a global batch."""
+    return [n for n in range(1, min(most, global_batch_size) + 1) if global_batch_size % n == 0]
+
+
+def check_ranks(config: Config, ranks: int) -> None:
+    """Check that the ranks divide the global batch.
+
+    Raises:
+        UserError: With the numbers that do.
+    """
+    if config.train.global_batch_size % ranks:
+        allowed = ", ".join(map(str, ranks_allowed(config.train.global_batch_size, 4 * ranks)))
+        raise UserError(
+            f"{ranks} processes do not divide train.global_batch_size="
+            f"{config.train.global_batch_size}; {allowed} … would."
+        )
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """The plan of a run in numbers.
+
+    Attributes:
+        rounds: A row a round: round, steps, samples, rows selected, consumed / selected.
+        training_flops: Of all rounds.
+        scoring_flops: Of all passes over the pool, the final one included.
+        scoring_passes: How many there are.
+        disk_bytes: What the run directory will hold, about.
+        warnings: Sentences.
+    """
+
+    rounds: list[dict[str, float | int]]
+    training_flops: float
+    scoring_flops: float
+    scoring_passes: int
+    disk_bytes: float
+    warnings: list[str]
+
+
+def outlook(
+    config: Config, base_rows: int, pool_rows: int, flops: float, parameters: int
+) -> Outlook:
+    """Derive what a run would do on a pool.
+
+    Args:
+        config: The run.
+        base_rows: Rows that may be trained on.
+        pool_rows: Rows indexed.
+        flops: Of the forward of one pair.
+        parameters: Of the model.
+
+    Raises:
+        UserError: If a selection would not fill a batch.
+    """
+    batch = config.train.global_batch_size
+    keep, diverse = config.select.keep_fraction, config.select.diverse_fraction
+    selected = round((keep + diverse - keep * diverse) * base_rows)
+    rows: list[dict[str, float | int]] = []
+    warnings: list[str] = []
+    for steps in round_steps(config):
+        on = base_rows if steps.round == 0 else selected
+        if on < batch:
+            raise UserError(
+                f"round {steps.round} would train on {on:,} rows, which do not fill one batch of "
+                f"{batch}: lower train.global_batch_size or raise select.keep_fraction."
+            )
+        consumed = steps.steps * batch
+        rows.append(
+            {
+                "round": steps.round,
+                "steps": steps.steps,
+                "samples": consumed,
+                "rows": on,
+                "consumed_per_row": consumed / on,
+            }
+        )
+        if steps.round and consumed < on:
+            warnings.append(
+                f"round {steps.round} consumes {consumed / on:.2f} of what is selected for it: "
+                "part of the selection is never trained on."
+            )
+    passes = sum(
+        "score" in stages_of(config, r) and scores_from(config, r) == "model"
+        for r in range(config.rounds.count)
+    )
+    training = 3.0 * flops * sum(row["samples"] for row in rows)
+    scoring = flops * passes * (pool_rows + min(config.score.bank_size, base_rows))
+    if training and scoring / training > SCORING_SHARE_WARNED:
+        warnings.append(
+            f"scoring costs {scoring / training:.2f} of training ({passes} passes over "
+            f"{pool_rows:,} rows): fewer rounds, or longer ones, would spend more on training."
+        )
+    scored_rounds = sum("score" in stages_of(config, r) for r in range(config.rounds.count))
+    disk = scored_rounds * (
+        _BYTES_SCORE_ROW * pool_rows + _BYTES_SELECTION_ROW * selected
+    ) + config.rounds.count * 4.0 * parameters * (_STATE_COPIES + 1)
+    return Outlook(rows, training, scoring, passes, disk, warnings)

@@ -1,0 +1,97 @@
+"""The pool that comes with selffilter: 7,363 clip-arts with the captions their authors wrote.
+
+openclipart is in the public domain. Inside the package it is one Parquet file; on first use it is
+laid out as webdataset tars, with a stated share of mismatched captions planted and the truth
+*beside* the pool.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from selffilter.pool.noise import plant_mismatches
+from selffilter.store import write_atomically, write_json
+from selffilter.tables import write_table
+
+ASSETS = Path(__file__).resolve().parent.parent / "assets"
+SAMPLES_PER_SHARD = 512
+
+
+def lay_out_demo(folder: Path, noise: float, seed: int) -> Path:
+    """Write pool, truth and evaluation set, if they are not there.
+
+    Args:
+        folder: Where the demo's data lies; each (noise, seed) has a folder of its own below it.
+        noise: Share of samples that get another's caption.
+        seed: Of the noise.
+
+    Returns:
+        The folder with ``pool/*.tar``, ``truth.parquet``, ``truth_scores.parquet`` and
+        ``eval/openclipart``.
+    """
+    home = folder / f"openclipart-noise{round(100 * noise):02d}-seed{seed}"
+    if (home / "complete.json").exists():
+        return home
+    samples = pq.read_table(ASSETS / "openclipart.parquet").to_pylist()
+    captions = [sample["caption"] for sample in samples]
+    source = plant_mismatches(captions, [s["label"] for s in samples], noise, seed)
+    clean = source == np.arange(len(samples))
+    for shard, first in enumerate(range(0, len(samples), SAMPLES_PER_SHARD)):
+        part = range(first, min(first + SAMPLES_PER_SHARD, len(samples)))
+        members = [(samples[i]["uid"], _members(samples[i], captions[source[i]])) for i in part]
+        _write_tar(home / "pool" / f"{shard:05d}.tar", members)
+    _write_eval(home / "eval" / "openclipart")
+    ids = pa.array([sample["uid"] for sample in samples])
+    write_table(home / "truth.parquet", pa.table({"uid": ids, "clean": pa.array(clean)}))
+    oracle = pa.table({"uid": ids, "score": pa.array(clean.astype(np.float32))})
+    write_table(home / "truth_scores.parquet", oracle)
+    planted = {"samples": len(samples), "planted": int((~clean).sum()), "seed": seed}
+    write_json(home / "complete.json", planted)
+    return home
+
+
+def _members(sample: dict[str, Any], caption: str) -> dict[str, bytes]:
+    # The label stays out of the pool: nothing that trains or selects may see it.
+    about = {k: sample[k] for k in ("uid", "source", "url", "license")}
+    return {
+        "json": json.dumps(about, sort_keys=True).encode(),
+        "txt": caption.encode(),
+        "webp": sample["image"],
+    }
+
+
+def _write_eval(folder: Path) -> None:
+    samples = pq.read_table(ASSETS / "openclipart_eval.parquet").to_pylist()
+    members = [
+        (f"s{i:07d}", {"cls": str(s["cls"]).encode(), "webp": s["image"]})
+        for i, s in enumerate(samples)
+    ]
+    _write_tar(folder / "test" / "0.tar", members)
+    texts = json.loads((ASSETS / "openclipart_eval.json").read_text(encoding="utf-8"))
+    for name, lines in {
+        "classnames.txt": texts["classnames"],
+        "zeroshot_classification_templates.txt": texts["templates"],
+        "test/nshards.txt": ["1"],
+    }.items():
+        data = ("\n".join(lines) + "\n").encode()
+        write_atomically(folder / name, lambda file, data=data: bool(file.write(data)) and None)
+
+
+def _write_tar(path: Path, samples: list[tuple[str, dict[str, bytes]]]) -> None:
+    def write(file: Any) -> None:
+        with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+            for key, members in samples:
+                for extension, data in sorted(members.items()):
+                    info = tarfile.TarInfo(f"{key}.{extension}")
+                    info.size = len(data)
+                    tar.addfile(info, io.BytesIO(data))
+
+    write_atomically(path, write)

@@ -1,0 +1,118 @@
+"""What stands where in one tar: headers are read, image and caption payloads are not.
+
+Webdataset's rule: a sample is a run of consecutive members with one key; the key ends at the first
+dot of the basename, the rest is the extension.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from selffilter.pool.uids import uid_bytes
+
+IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif")
+_MAX_JSON_BYTES = 1 << 20
+_ABSENT = (-1, -1)
+
+
+@dataclass
+class ShardScan:
+    """The samples of one tar, as columns.
+
+    Attributes:
+        keys: Key of each sample.
+        uids: 16 bytes each.
+        image: (offset, size) in bytes of each image member; (-1, -1) where there is none.
+        caption: Likewise the member that holds the caption.
+        json: Likewise the json member.
+        problem: Why the scan ended early, or "".
+    """
+
+    keys: list[str] = field(default_factory=list)
+    uids: list[bytes] = field(default_factory=list)
+    image: list[tuple[int, int]] = field(default_factory=list)
+    caption: list[tuple[int, int]] = field(default_factory=list)
+    json: list[tuple[int, int]] = field(default_factory=list)
+    problem: str = ""
+
+
+def caption_member(caption_key: str) -> str:
+    """Return the extension of the member that holds the caption ("json:caption" → "json")."""
+    return caption_key.partition(":")[0]
+
+
+def scan_tar(path: Path, source: str, relative: str, caption_key: str) -> ShardScan:
+    """Scan one tar. A broken tar gives the samples before the break and says what is wrong.
+
+    Args:
+        path: The tar.
+        source: Name of its source, for the uids of samples that state none.
+        relative: Its path below the source, likewise.
+        caption_key: "txt" (an extension) or "json:caption" (a field of a json member).
+
+    Raises:
+        OSError: If the file cannot be read at all.
+    """
+    scan = ShardScan()
+    file_size = path.stat().st_size
+    key: str | None = None
+    members: dict[str, tuple[int, int]] = {}
+
+    def close_sample() -> None:
+        if key is None:
+            return
+        scan.keys.append(key)
+        scan.image.append(next((members[e] for e in IMAGE_EXTENSIONS if e in members), _ABSENT))
+        scan.caption.append(members.get(caption_member(caption_key), _ABSENT))
+        scan.json.append(members.get("json", _ABSENT))
+        stated = _read_json(raw, members.get("json", _ABSENT)).get("uid")
+        scan.uids.append(uid_bytes(stated, source, relative, key))
+
+    with path.open("rb") as raw:
+        try:
+            with tarfile.open(fileobj=raw, mode="r:") as tar:
+                while (member := tar.next()) is not None:
+                    tar.members = []  # type: ignore[attr-defined]  # it keeps them all otherwise
+                    if not member.isreg() or member.issparse():
+                        continue
+                    if member.offset_data + member.size > file_size:
+                        scan.problem = f"cut off inside {member.name!r}"
+                        break
+                    name, extension = _split_key(member.name)
+                    if name != key:
+                        close_sample()
+                        key, members = name, {}
+                    members.setdefault(extension, (member.offset_data, member.size))
+                    raw.seek(member.offset_data + member.size)
+        except (tarfile.TarError, EOFError, ValueError) as error:
+            scan.problem = str(error) or type(error).__name__
+        if scan.problem and key is not None and not members:
+            key = None
+        close_sample()
+    return scan
+
+
+def _split_key(name: str) -> tuple[str, str]:
+    folder, _, base = name.rpartition("/")
+    stem, _, extension = base.partition(".")
+    return f"{folder}/{stem}" if folder else stem, extension.lower()
+
+
+def _read_json(raw: Any, place: tuple[int, int]) -> dict[str, Any]:
+    """Read a json member for its uid; what is not a json object states none."""
+    offset, size = place
+    if not 0 <= size <= _MAX_JSON_BYTES:
+        return {}
+    here = raw.tell()
+    raw.seek(offset)
+    text = raw.read(size)
+    raw.seek(here)
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}

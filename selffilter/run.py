@@ -1,0 +1,82 @@
+"""The loop: rounds of train → score → select.
+
+A CLIP model is trained from scratch on a noisy pool; it scores the whole pool; the most confident
+rows, mixed with random diverse ones, are what the next round trains on (arXiv 2606.23611).
+
+Everything that a stage needs lies on disk before it begins, and everything it makes lies there
+before its marker is written. So a run goes on wherever it was stopped, stages can be separate
+jobs, and `forking.fork` starts another run from a round of this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from selffilter.config import Config
+from selffilter.errors import UserError
+from selffilter.opening import open_run
+from selffilter.planning import RoundSteps, check_ranks, round_steps, stages_of
+from selffilter.stages.context import RunContext, Summary
+from selffilter.stages.finish import finish
+from selffilter.stages.score import score
+from selffilter.stages.select import select
+from selffilter.stages.train import train
+from selffilter.store import Lease, RunStore
+from selffilter.team import Team
+from selffilter.tracking.console import Screen
+from selffilter.tracking.open import open_trackers
+
+STAGES: dict[str, Callable[[RunContext, RoundSteps], Summary]] = {
+    "train": train,
+    "score": score,
+    "select": select,
+}
+
+
+def run(config: Config, team: Team, screen: Screen, only: str | None = None) -> RunStore:
+    """Run, or go on with, the run that a config describes.
+
+    Args:
+        config: What to do.
+        team: The ranks.
+        screen: Where a person looks.
+        only: "train", "score" or "select": do the next stage, which must be this one, and stop.
+
+    Raises:
+        UserError: For what the user can mend; before any training where that is possible.
+        Stopped: When asked to stop by a signal; all is saved.
+    """
+    check_ranks(config, team.size)
+    store = RunStore(config.run_dir)
+    with Lease(store.root, screen.say) if team.is_main else team.no_lease():
+        pinned = team.decide(lambda: open_run(config, store, screen))
+        tracker = open_trackers(config, store, silent=not team.is_main)
+        context = RunContext.of(config, store, team, screen, tracker, pinned)
+        try:
+            with context.stop:
+                rounds(context, only)
+        finally:
+            tracker.close()
+    return store
+
+
+def rounds(context: RunContext, only: str | None) -> None:
+    """Train, score, select; again and again. What is done is not done again."""
+    for steps in round_steps(context.config):
+        for stage in stages_of(context.config, steps.round):
+            if context.is_done(steps.round, stage):
+                continue
+            _refuse_other(only, stage, steps.round)
+            summary = STAGES[stage](context, steps)
+            context.mark_done(steps, stage, summary)
+            if only:
+                return
+        context.show_round(steps)
+    finish(context)
+
+
+def _refuse_other(only: str | None, stage: str, round_: int) -> None:
+    if only not in (None, stage):
+        raise UserError(
+            f"--only {only}: the next stage of this run is {stage!r} of round {round_}."
+        )

@@ -1,0 +1,40 @@
+"""negCLIPLoss (arXiv 2405.19547), bank form: a pair's score less what its parts get from others.
+
+``score_i = s_ii − R_i`` with
+``R_i = (τ/2)·[log mean_j exp(s_ij/τ) + log mean_j exp(s_ji/τ)]``,
+j over a seeded bank of M pool rows and the pair itself. Published is the log of the *sum* over
+random batches: log-mean differs by the constant τ·log(M+1) and does not depend on M; the bank makes
+a score independent of shards, ranks and order. A bank row equal to the scored row is left out, so
+that the pair itself stands there exactly once.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from selffilter.scoring.bank_logits import log_sums
+from selffilter.scoring.facts import Facts
+
+
+class NegClipLoss:
+    """−τ × the symmetric InfoNCE loss of a pair against the bank, up to a constant."""
+
+    needs_bank = True
+
+    def __call__(
+        self, image_features_BD: Tensor, text_features_BD: Tensor, row_B: Tensor, facts: Facts
+    ) -> Tensor:
+        """Return the score of each pair, (B,) float32."""
+        own_B, to_text_B, to_image_B, count_B = log_sums(
+            image_features_BD, text_features_BD, row_B, facts
+        )
+        log_mean_B = 0.5 * (to_text_B + to_image_B) - torch.log(count_B)
+        return own_B - facts.temperature * log_mean_B
+
+
+def published_offset(batch_size: int, temperature: float) -> float:
+    """Return what to subtract from our score for the published log-*sum* form."""
+    return temperature * math.log(batch_size)

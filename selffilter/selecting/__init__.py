@@ -1,0 +1,1 @@
+"""What the next round trains on: a confident and a diverse share. Pure; no torch in it."""

@@ -1,0 +1,145 @@
+"""What all stages of a run share."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from selffilter.clip.model import ClipRecipe, find_recipe, load_weights
+from selffilter.config import Config
+from selffilter.evaluation.zero_shot import evaluate_zero_shot
+from selffilter.interrupt import StopRequest
+from selffilter.planning import RoundSteps, round_steps, stages_of
+from selffilter.pool.base import Base
+from selffilter.pool.index import Pool
+from selffilter.pool.reading import PoolDataset
+from selffilter.store import RunStore
+from selffilter.team import Team
+from selffilter.tracking.console import Screen
+from selffilter.tracking.trackers import Tracker
+from selffilter.training.batch_plan import BatchPlan, WeightedRows, WholeBase
+from selffilter.training.selected import Selected
+
+Summary = dict[str, Any]
+
+
+@dataclass
+class RunContext:
+    """One run, open: its config, its files, its pool, its ranks, its listeners."""
+
+    config: Config
+    store: RunStore
+    team: Team
+    screen: Screen
+    tracker: Tracker
+    recipe: ClipRecipe
+    pool: Pool
+    base: Base
+    schedule: list[RoundSteps]
+    stop: StopRequest = field(default_factory=StopRequest)
+
+    @classmethod
+    def of(
+        cls,
+        config: Config,
+        store: RunStore,
+        team: Team,
+        screen: Screen,
+        tracker: Tracker,
+        pinned: dict[str, str],
+    ) -> RunContext:
+        """Open the pinned version of the pool and look up the model."""
+        pool = Pool(Path(pinned["index_dir"]), pinned["version"], config.pool.caption_key)
+        select = config.select
+        return cls(
+            config=config,
+            store=store,
+            team=team,
+            screen=screen,
+            tracker=tracker,
+            recipe=find_recipe(config.model.name),
+            pool=pool,
+            base=Base(pool, config.seed, select.probe_fraction, select.probe_max_rows),
+            schedule=round_steps(config),
+        )
+
+    # --- what stages are made of --------------------------------------------------------------
+
+    def plan(self, steps: RoundSteps) -> BatchPlan:
+        """Return the batches of a round: over the base, or what the round before selected."""
+        rows: WeightedRows = WholeBase(self.base)
+        if steps.round:
+            rows = Selected(self.store.stage(steps.round - 1, "select"), self.pool.shards)
+        return BatchPlan(rows, self.config.train.global_batch_size, self.config.seed, steps.round)
+
+    def dataset(self, *, train: bool) -> PoolDataset:
+        """Return rows → batches, with the transform of training or of evaluation."""
+        return PoolDataset(
+            self.pool,
+            self.recipe.transform(train=train and self.config.train.augment),
+            self.recipe.tokenize,
+            max_pixels=self.config.pool.max_image_pixels,
+            seed=self.config.seed,
+        )
+
+    def scorer(self, round_: int) -> nn.Module:
+        """Return the model that a round's training left for scoring, on the device, in eval."""
+        model = self.recipe.build()
+        model.load_state_dict(load_weights(self.store.model(round_)))
+        return model.to(self.team.device).eval()
+
+    def zero_shot(self, model: nn.Module, steps: RoundSteps, step: int, stage: str) -> Summary:
+        """Evaluate on every set and log it; returns the first set's numbers."""
+        found: list[Summary] = []
+        for folder in self.config.evaluate.zero_shot:
+            result = evaluate_zero_shot(
+                model, self.recipe, Path(folder), batch_size=self.config.evaluate.batch_size
+            )
+            self.log("zero_shot", steps.round, stage, step, result)
+            found.append({k: result[k] for k in ("acc1", "acc5", "mean_per_class_recall")})
+        return found[0] if found else {}
+
+    # --- records and markers ------------------------------------------------------------------
+
+    def begin(self, steps: RoundSteps, stage: str, step: int) -> None:
+        """Tell the trackers that a stage begins, or goes on from a step."""
+        if self.team.is_main:
+            self.tracker.begin(steps.round, stage, step * self.config.train.global_batch_size)
+
+    def log(self, kind: str, round_: int, stage: str, step: int, values: Summary) -> None:
+        """Log values at a step of the run."""
+        seen = step * self.config.train.global_batch_size
+        axes = {"kind": kind, "round": round_, "stage": stage, "samples_seen": seen}
+        self.tracker.log(values | axes)
+
+    def is_done(self, round_: int, stage: str) -> bool:
+        """Whether a stage is finished; rank 0 looks, all are told."""
+        done: bool = self.team.decide(lambda: self.store.is_done(round_, stage))
+        return done
+
+    def mark_done(self, steps: RoundSteps, stage: str, summary: Summary) -> None:
+        """Finish a stage: its marker comes last of all."""
+
+        def mark() -> None:
+            self.store.mark_done(steps.round, stage, {k: _plain(v) for k, v in summary.items()})
+            if stage == stages_of(self.config, steps.round)[-1]:
+                self.log("round_summary", steps.round, stage, steps.end, self._whole(steps))
+
+        self.team.decide(mark)
+
+    def show_round(self, steps: RoundSteps) -> None:
+        """Show the row of a finished round."""
+        if self.team.is_main:
+            self.screen.round_row(self._whole(steps))
+
+    def _whole(self, steps: RoundSteps) -> Summary:
+        return self.store.round_summary(steps.round, stages_of(self.config, steps.round))
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN: what is undefined is null."""
+    return None if isinstance(value, float) and math.isnan(value) else value

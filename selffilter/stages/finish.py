@@ -1,0 +1,55 @@
+"""After the last round: put the model and the subset where their next user looks for them.
+
+Leaves ``final/``: an open_clip folder, ``subset.npy`` and ``compute.json``.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from selffilter.clip.flops import TRAINING_TO_FORWARD, forward_flops
+from selffilter.clip.model import export, load_weights
+from selffilter.evaluation.truth import Truth
+from selffilter.planning import scores_from
+from selffilter.stages.context import RunContext, Summary
+from selffilter.store import write_json
+
+
+def finish(context: RunContext) -> None:
+    """Export; doing it again changes nothing."""
+    context.team.decide(lambda: _finish(context))
+
+
+def _finish(context: RunContext) -> None:
+    store, config = context.store, context.config
+    last = config.rounds.count - 1
+    export(store.final, context.recipe, load_weights(store.model(last)))
+    selected = last if config.rounds.final_selection else last - 1
+    if selected >= 0:
+        shutil.copyfile(store.stage(selected, "select") / "subset.npy", store.final / "subset.npy")
+    write_json(store.final / "compute.json", _compute(context))
+
+
+def _compute(context: RunContext) -> Summary:
+    """Count FLOPs: of training, and of the passes over the pool that training has used."""
+    c = context.config
+    flops = forward_flops(context.recipe)
+    seen = context.schedule[-1].end * c.train.global_batch_size
+    passes = [r for r in range(c.rounds.count - 1) if scores_from(c, r) == "model"]
+    a_pass = context.pool.rows + min(c.score.bank_size, context.base.size)
+    account: Summary = {
+        "samples_seen": seen,
+        "training_flops": TRAINING_TO_FORWARD * flops * seen,
+        "scoring_passes": len(passes),
+        "scoring_flops": flops * len(passes) * a_pass,
+    }
+    if c.evaluate.truth:
+        truth = Truth(Path(c.evaluate.truth), context.pool)
+        clean = [
+            truth.precision(rows) * len(rows)
+            for steps in context.schedule
+            for rows in context.plan(steps).consumed(steps.steps)
+        ]
+        account["clean_share"] = sum(clean) / seen
+    return account

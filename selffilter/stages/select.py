@@ -1,0 +1,92 @@
+"""Mix the most confident rows with diverse ones: what the next round trains on.
+
+Leaves ``selection/SSSSS.parquet``, one file a shard, and ``selection/subset.npy``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from selffilter.evaluation.truth import Truth
+from selffilter.planning import RoundSteps
+from selffilter.pool.failures import count_by_reason
+from selffilter.selecting.drift import jaccard, memorisation_cue
+from selffilter.selecting.mix import Mix, select_mix
+from selffilter.selecting.on_disk import Scores, read_scores, read_share, write_selection
+from selffilter.stages.context import RunContext, Summary
+from selffilter.training.batch_plan import exposures
+
+
+def select(context: RunContext, steps: RoundSteps) -> Summary:
+    """Select on rank 0; the others wait for the marker.
+
+    Returns:
+        The counts of the mix; where every indexed row is; overlap with the selection before; the
+        memorisation cue; and where the truth is known, precision and AUC.
+    """
+    if not context.team.is_main:
+        return {}
+    c, round_, shards = context.config, steps.round, context.pool.shards
+    context.begin(steps, "select", steps.end)
+    scores = read_scores(context.store.stage(round_, "score"), shards, c.score.signal)
+    mix = select_mix(
+        scores.rows_N[scores.in_base],
+        scores.scores_N[scores.in_base],
+        context.pool.uids_of,
+        keep_fraction=c.select.keep_fraction,
+        diverse_fraction=c.select.diverse_fraction,
+        seed=c.seed,
+        round_=round_,
+    )
+    write_selection(context.store.stage(round_, "select"), mix, context.pool, round_)
+
+    summary: Summary = mix.counts() | {"account": _account(scores)}
+    summary |= _cue(context, steps, scores, mix.threshold)
+    if round_:
+        before = read_share(context.store.stage(round_ - 1, "select"), shards, "confident")
+        summary["overlap"] = jaccard(before, mix.confident)
+    if c.evaluate.truth:
+        summary |= _against_truth(Truth(Path(c.evaluate.truth), context.pool), scores, mix)
+    return summary
+
+
+def _cue(context: RunContext, steps: RoundSteps, scores: Scores, threshold: float) -> Summary:
+    """Compare consumed diverse rows with the probe; all of the bootstrap's rows are diverse."""
+    consumed, _ = exposures(context.plan(steps), steps.steps)
+    if steps.round:
+        before = context.store.stage(steps.round - 1, "select")
+        diverse = read_share(before, context.pool.shards, "diverse")
+        consumed = np.intersect1d(consumed, diverse, assume_unique=True)
+    seen, never = scores.scores_N[consumed], scores.scores_N[scores.probe_N]
+    cue = memorisation_cue(seen[np.isfinite(seen)], never[np.isfinite(never)], threshold)
+    return {
+        "cue": cue.difference,
+        "cue_sd": cue.in_sd,
+        "cue_sd_error": cue.standard_error,
+        "cue_consumed_rows": cue.consumed,
+        "cue_probe_rows": cue.probe,
+    }
+
+
+def _account(scores: Scores) -> dict[str, int]:
+    """Say where every indexed row is: in the base (scored or not), the probe, or failed and why."""
+    scored, base = np.isfinite(scores.scores_N), scores.in_base
+    account = {
+        "indexed": len(scores.rows_N),
+        "base_scored": int((base & scored).sum()),
+        "base_not_scored": int((base & ~scored).sum()),
+        "probe": int(scores.probe_N.sum()),
+    }
+    return account | count_by_reason(scores.failure_N)
+
+
+def _against_truth(truth: Truth, scores: Scores, mix: Mix) -> dict[str, Any]:
+    base = scores.in_base
+    return {
+        "precision": truth.precision(mix.confident),
+        "selected_clean_share": truth.precision(mix.rows_K),
+        "auc": truth.auc(scores.rows_N[base], scores.scores_N[base]),
+    }

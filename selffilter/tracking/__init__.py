@@ -1,0 +1,1 @@
+"""Where metrics go: JSON lines in the run directory, Weights & Biases, the terminal."""

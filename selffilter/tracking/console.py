@@ -1,0 +1,162 @@
+"""The terminal: progress with rate and time left, and a table with a row a round."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn
+from rich.progress import Task as ProgressTask
+from rich.text import Text
+
+from selffilter.progress import Bar, NoBar
+from selffilter.store import RunStore
+from selffilter.tracking.trackers import Record
+
+COLUMNS = (
+    ("round", 5, "round"),
+    ("samples", 9, "samples_seen"),
+    ("loss", 6, "loss"),
+    ("acc1 %", 7, "acc1"),
+    ("recall %", 9, "mean_per_class_recall"),
+    ("selected", 9, "selected"),
+    ("precision", 10, "precision"),
+    ("AUC", 6, "auc"),
+    ("overlap", 8, "overlap"),
+    ("cue (sd)", 13, "cue"),
+)
+"""Heading, width, and the key of a round's summary."""
+
+
+class Screen:
+    """Speaks to a person: rich on a terminal, a line now and then elsewhere, silent if told so.
+
+    Args:
+        quiet: Say nothing at all (ranks other than 0).
+        console: Where to; the standard error by default.
+    """
+
+    def __init__(self, quiet: bool = False, console: Console | None = None) -> None:
+        self.quiet = quiet
+        self._console = console or Console(file=sys.stderr, highlight=False)
+        self._heading_shown = False
+
+    def say(self, text: str) -> None:
+        """Print some text as it is: names from a pool are no markup."""
+        if not self.quiet:
+            self._console.print(Text(text), soft_wrap=True)
+
+    @contextmanager
+    def bar(self, title: str, total: int, done: int = 0) -> Iterator[Bar]:
+        """Show the progress of something long, counted in samples."""
+        if self.quiet:
+            yield NoBar()
+        elif self._console.is_terminal:
+            with Progress(
+                SpinnerColumn(),
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=24),
+                _Rate(),
+                TextColumn("{task.fields[note]}", markup=False),
+                console=self._console,
+                transient=True,
+            ) as progress:
+                task = progress.add_task(title, total=total, completed=done, note="", begun=done)
+                yield _RichBar(progress, task)
+        else:
+            yield _LineBar(self, title, total, done)
+
+    def round_row(self, summary: Record) -> None:
+        """Print a round's row, and the heading before the first."""
+        if self.quiet:
+            return
+        if not self._heading_shown:
+            self._heading_shown = True
+            heading = "".join(title.rjust(width) for title, width, _ in COLUMNS)
+            self._console.print(Text(heading, style="bold"), soft_wrap=True)
+        self._console.print(Text(format_row(summary)), soft_wrap=True)
+
+
+def format_row(summary: Record) -> str:
+    """Return a round's summary as one line of the table."""
+    return "".join(_cell(key, summary).rjust(width) for _, width, key in COLUMNS)
+
+
+def what_lies_where(store: RunStore) -> str:
+    """Return where a finished run's model, subset and metrics are."""
+    final = store.final
+    return (
+        f"\nmodel    {final}    (open_clip: 'local-dir:{final}')\n"
+        f"subset   {final}/subset.npy    (DataComp's format: sorted uids)\n"
+        f"metrics  {store.root}/metrics.jsonl"
+    )
+
+
+def _cell(key: str, summary: Record) -> str:
+    value: Any = summary.get(key)
+    if key == "cue":
+        value, error = summary.get("cue_sd"), summary.get("cue_sd_error")
+        return "–" if not _number(value) else f"{value:+.2f}±{error:.2f}"
+    if not _number(value):
+        return "–"
+    if key in ("acc1", "mean_per_class_recall"):
+        return f"{100 * value:.1f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.2f}" if key == "loss" else f"{value:.3f}"
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and value == value
+
+
+class _RichBar:
+    def __init__(self, progress: Progress, task: Any) -> None:
+        self._progress, self._task = progress, task
+
+    def advance(self, count: int, note: str = "") -> None:
+        self._progress.advance(self._task, count)
+        if note:
+            self._progress.update(self._task, note=note)
+
+
+class _LineBar:
+    """For logs: a line at the beginning, every half minute, and at the end."""
+
+    def __init__(self, screen: Screen, title: str, total: int, done: int) -> None:
+        self._screen, self._title, self._total = screen, title, total
+        self._done = self._begun = done
+        self._since = self._last = time.monotonic()
+        self._note = ""
+
+    def advance(self, count: int, note: str = "") -> None:
+        self._done += count
+        self._note = note or self._note
+        now = time.monotonic()
+        if now - self._last >= 30 or self._done >= self._total:
+            self._last = now
+            text = _rate(self._done, self._begun, self._total, now - self._since)
+            self._screen.say(f"{self._title}  {text}  {self._note}".rstrip())
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: ProgressTask) -> Text:
+        """Return done / total, rate and time left."""
+        begun = task.fields.get("begun", 0)
+        return Text(_rate(int(task.completed), begun, int(task.total or 0), task.elapsed or 0.0))
+
+
+def _rate(done: int, begun: int, total: int, seconds: float) -> str:
+    rate = (done - begun) / seconds if seconds > 0 else 0.0
+    left = f"{_clock((total - done) / rate)} left" if rate > 0 and done < total else _clock(seconds)
+    return f"{done:,}/{total:,}  {rate:,.0f}/s  {left}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

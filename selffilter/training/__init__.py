@@ -1,0 +1,1 @@
+"""The batch plan, exposures, schedules, the Lightning module and its trainer."""

@@ -1,0 +1,173 @@
+"""Which rows stand in which global batch: arithmetic, known ahead, any batch by itself.
+
+The order is a function of (what is selected, seed, round, step); ranks, workers and restarts have
+no part in it. A *pass* is one walk over the rows with at least that weight: a row of weight m
+stands in m passes of an epoch. A pass goes over a seeded permutation of the shards, cut into
+windows of about `window_batches` batches; inside a window the rows are in a seeded order. Memory
+is that of one window. A batch never spans two passes, so no row stands twice in one batch; the
+rows left at the end of a pass (less than a batch) wait for another epoch's order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selffilter.errors import UserError
+from selffilter.randomness import hash_rows, shuffled
+
+Rows = NDArray[np.int64]
+
+
+class WeightedRows(Protocol):
+    """What a plan needs to know of the rows it goes over."""
+
+    @property
+    def counts_PS(self) -> NDArray[np.int64]:
+        """Rows of weight above p in shard s, (P, S); P is the largest weight."""
+
+    def rows(self, shard: int, pass_: int) -> Rows:
+        """Return the rows of a shard with weight above `pass_`, as many as ``counts_PS`` says."""
+
+
+class _Order(NamedTuple):
+    """A pass in order: shards, where each begins, and where each window begins."""
+
+    shards: NDArray[np.int64]
+    start: NDArray[np.int64]
+    window_first: NDArray[np.int64]  # index into `shards` of each window's first shard
+
+
+class BatchPlan:
+    """The batches of one round.
+
+    Args:
+        rows: What is trained on.
+        global_batch_size: Rows a batch, B, over all ranks.
+        seed: The run's seed.
+        round_: The round, so that rounds have orders of their own.
+        window_batches: A window holds about this many batches (and at least one shard).
+
+    Raises:
+        UserError: If the rows do not fill one batch.
+    """
+
+    def __init__(
+        self,
+        rows: WeightedRows,
+        global_batch_size: int,
+        seed: int,
+        round_: int,
+        window_batches: int = 64,
+    ) -> None:
+        self._rows = rows
+        self._key = (seed, "order", round_)
+        self._window_rows = window_batches * global_batch_size
+        self.global_batch_size = global_batch_size
+        self.rows_P = rows.counts_PS.sum(axis=1)
+        self.batches_P = self.rows_P // global_batch_size
+        self.batches_per_epoch = int(self.batches_P.sum())
+        if self.batches_per_epoch == 0:
+            raise UserError(
+                f"{int(self.rows_P[0]) if len(self.rows_P) else 0} rows to train on do not fill "
+                f"one batch of {global_batch_size}: lower train.global_batch_size, or raise "
+                "select.keep_fraction or select.diverse_fraction."
+            )
+        # One order and two windows are alive at a time: a batch may lie across a window's end.
+        self._order = lru_cache(maxsize=1)(self._make_order)
+        self._window = lru_cache(maxsize=2)(self._make_window)
+
+    def batch(self, step: int) -> Rows:
+        """Return the rows of a global batch, (B,) int64; `step` counts from the round's first."""
+        epoch, pass_, index = self._place(step)
+        first = index * self.global_batch_size
+        parts = self._between(epoch, pass_, first, first + self.global_batch_size)
+        return np.concatenate(list(parts))
+
+    def rank_batch(self, step: int, rank: int, ranks: int) -> Rows:
+        """Return the part of a global batch that one rank reads, (B / ranks,) int64."""
+        size = self.global_batch_size // ranks
+        return self.batch(step)[rank * size : (rank + 1) * size]
+
+    def consumed(self, steps: int) -> Iterator[Rows]:
+        """Yield the rows of the first `steps` batches, a window's part at a time."""
+        step = 0
+        while step < steps:
+            epoch, pass_, index = self._place(step)
+            last = min(int(self.batches_P[pass_]), index + steps - step)
+            yield from self._between(
+                epoch, pass_, index * self.global_batch_size, last * self.global_batch_size
+            )
+            step += last - index
+
+    def _place(self, step: int) -> tuple[int, int, int]:
+        """Return epoch, pass and the batch's number in the pass."""
+        epoch, in_epoch = divmod(step, self.batches_per_epoch)
+        ends = np.cumsum(self.batches_P)
+        pass_ = int(np.searchsorted(ends, in_epoch, side="right"))
+        return epoch, pass_, int(in_epoch - (ends[pass_] - self.batches_P[pass_]))
+
+    def _between(self, epoch: int, pass_: int, first: int, end: int) -> Iterator[Rows]:
+        """Yield the rows at the positions [first, end) of a pass, window by window."""
+        order = self._order(epoch, pass_)
+        starts = order.start[order.window_first]
+        window = int(np.searchsorted(starts, first, side="right")) - 1
+        while window < len(starts) and starts[window] < end:
+            rows = self._window(epoch, pass_, window)
+            start = int(starts[window])
+            if part := rows[max(0, first - start) : end - start].tolist():
+                yield np.array(part, dtype=np.int64)
+            window += 1
+
+    def _make_order(self, epoch: int, pass_: int) -> _Order:
+        counts = self._rows.counts_PS[pass_]
+        present = np.flatnonzero(counts).astype(np.int64)
+        shards = present[np.argsort(hash_rows(present, *self._key, epoch, pass_), kind="stable")]
+        start = np.concatenate([[0], np.cumsum(counts[shards])[:-1]])
+        window_of = start // self._window_rows
+        return _Order(shards, start, np.flatnonzero(np.diff(window_of, prepend=-1)))
+
+    def _make_window(self, epoch: int, pass_: int, window: int) -> Rows:
+        order = self._order(epoch, pass_)
+        first = order.window_first[window]
+        last = (
+            order.window_first[window + 1]
+            if window + 1 < len(order.window_first)
+            else len(order.shards)
+        )
+        rows = [self._rows.rows(int(shard), pass_) for shard in order.shards[first:last]]
+        return shuffled(np.concatenate(rows), *self._key, epoch, pass_, window)
+
+
+def exposures(plan: BatchPlan, steps: int) -> tuple[Rows, NDArray[np.int64]]:
+    """Return what a round consumed: rows (ascending) and how many times each.
+
+    Derived from the plan, so it is right after any number of restarts.
+    """
+    consumed = list(plan.consumed(steps))
+    if not consumed:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    rows, times = np.unique(np.concatenate(consumed), return_counts=True)
+    return rows, times.astype(np.int64)
+
+
+class WholeBase:
+    """The base, each row once: what the bootstrap round trains on."""
+
+    def __init__(self, base: _Base) -> None:
+        self._base = base
+        self.counts_PS = base.counts_S[None, :]
+
+    def rows(self, shard: int, pass_: int) -> Rows:
+        """Return the base's rows of a shard."""
+        return self._base.rows(shard)
+
+
+class _Base(Protocol):
+    counts_S: NDArray[np.int64]
+
+    def rows(self, shard: int) -> Rows: ...

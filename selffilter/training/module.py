@@ -1,0 +1,114 @@
+"""The Lightning module: one optimizer step on one global batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from selffilter.clip.losses import contrastive_loss
+from selffilter.randomness import key_from
+
+MAX_LOGIT_SCALE = math.log(100)
+
+
+class ClipTraining(L.LightningModule):
+    """Trains a CLIP model; the learning rate and the randomness are functions of the step.
+
+    Args:
+        model: An open_clip model with ``output_dict=True``.
+        make_optimizer: Parameters of the model → optimizer.
+        learning_rate: Step of the run → learning rate.
+        seed: The run's seed.
+        first_step: Optimizer steps done before.
+        ema: Moving average of the weights after these steps.
+        ema_decay: Its decay a step; less in the first steps, as in (1 + t) / (10 + t).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        make_optimizer: Callable[[nn.Module], torch.optim.Optimizer],
+        learning_rate: Callable[[int], float],
+        *,
+        seed: int,
+        first_step: int,
+        ema: dict[str, Tensor],
+        ema_decay: float,
+        clip_grad_norm: float | None = None,
+    ) -> None:
+        super().__init__()
+        # By hand, because the clipping and the clamp have an order of their own.
+        self.automatic_optimization = False
+        self.model = model
+        self.step = first_step
+        self.ema = ema
+        self._make_optimizer = make_optimizer
+        self._learning_rate = learning_rate
+        self._seed = seed
+        self._ema_decay = ema_decay
+        self._clip_grad_norm = clip_grad_norm
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return the optimizer (Lightning's hook)."""
+        return self._make_optimizer(self.model)
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Take one step; returns this rank's part of the loss."""
+        rank = dist.get_rank() if dist.is_initialized() else 0
+        torch.manual_seed(key_from(self._seed, "step", self.step, rank))
+        optimizer: Any = self.optimizers()
+        for group in optimizer.param_groups:
+            group["lr"] = self._learning_rate(self.step)
+        out = self.model(batch["image"], batch["text"])
+        with torch.autocast(self.device.type, enabled=False):
+            loss = contrastive_loss(
+                out["image_features"], out["text_features"], out["logit_scale"], batch["valid"]
+            )
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        if self._clip_grad_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self._clip_grad_norm)
+        optimizer.step()
+        with torch.no_grad():
+            self.model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)  # type: ignore[operator, union-attr]
+        self.step += 1
+        self._update_ema()
+        return loss.detach()
+
+    @torch.no_grad()
+    def _update_ema(self) -> None:
+        decay = min(self._ema_decay, (1 + self.step) / (10 + self.step))
+        current = self.model.state_dict()
+        moving = [name for name, value in current.items() if value.is_floating_point()]
+        averages = [self.ema[name] for name in moving]
+        torch._foreach_lerp_(averages, [current[name].float() for name in moving], 1 - decay)
+
+
+def fresh_ema(model: nn.Module) -> dict[str, Tensor]:
+    """Return a copy of the weights, in float32, to average from."""
+    return {
+        name: value.detach().float().clone() if value.is_floating_point() else value.clone()
+        for name, value in model.state_dict().items()
+    }
+
+
+def adamw(
+    model: nn.Module, *, betas: tuple[float, float], eps: float, weight_decay: float
+) -> torch.optim.AdamW:
+    """Return fused AdamW with open_clip's groups: no decay on gains, biases and the logit scale."""
+
+    def undecayed(name: str, parameter: Tensor) -> bool:
+        return parameter.ndim < 2 or any(w in name for w in ("bn", "ln", "bias", "logit_scale"))
+
+    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for n, p in named if undecayed(n, p)], "weight_decay": 0.0},
+        {"params": [p for n, p in named if not undecayed(n, p)], "weight_decay": weight_decay},
+    ]
+    return torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=eps, fused=True)

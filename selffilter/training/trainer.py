@@ -1,0 +1,258 @@
+"""One round of training: a fresh Lightning Trainer from one state to the next.
+
+A Trainer that has reached its end does nothing when asked to fit again, and a resume inside an
+epoch restarts iterable loaders at item 0 (lightning 2.6.6). So every fit is a fresh Trainer, the
+position is the optimizer step alone, and the loader is built from it.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+import torch
+import torch.distributed as dist
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor
+
+from selffilter.pool.reading import BatchRequest, PoolDataset, loader_over
+from selffilter.team import Team
+from selffilter.training.batch_plan import BatchPlan
+from selffilter.training.module import ClipTraining
+from selffilter.training.state import TrainState
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """How training stands; made every `report_every` steps, on rank 0.
+
+    Attributes:
+        step: Optimizer steps of the run.
+        loss: Mean over the global batches since the last report.
+        learning_rate: Of the last step.
+        logit_scale: 1/τ after it.
+        valid: Share of valid rows since the last report.
+        samples_per_s: Over all ranks, since the last report.
+        data_wait: Share of that time spent waiting for data.
+    """
+
+    step: int
+    loss: float
+    learning_rate: float
+    logit_scale: float
+    valid: float
+    samples_per_s: float
+    data_wait: float
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The steps of one round.
+
+    Attributes:
+        plan: Its batches.
+        begin: The run's step at which the round begins.
+        end: … and ends.
+    """
+
+    plan: BatchPlan
+    begin: int
+    end: int
+
+
+class PlanSampler:
+    """The requests of one rank for the steps that are left of a round."""
+
+    def __init__(self, segment: Segment, first_step: int, team: Team) -> None:
+        self._segment, self._first, self._team = segment, first_step, team
+
+    def __len__(self) -> int:
+        return self._segment.end - self._first
+
+    def __iter__(self) -> Iterator[BatchRequest]:
+        for step in range(self._first, self._segment.end):
+            rows_b = self._segment.plan.rank_batch(
+                step - self._segment.begin, self._team.rank, self._team.size
+            )
+            yield BatchRequest(rows_b, step)
+
+
+class PoolData(L.LightningDataModule):
+    """The data of a segment, as Lightning wants it."""
+
+    def __init__(self, dataset: PoolDataset, sampler: PlanSampler, workers: int) -> None:
+        super().__init__()
+        self._dataset, self._sampler, self._workers = dataset, sampler, workers
+
+    def train_dataloader(self) -> Any:
+        """Return the loader over the steps that are left (Lightning's hook)."""
+        return loader_over(self._dataset, self._sampler, self._workers)
+
+
+class Stopped(Exception):
+    """Training was asked to stop; its state is saved."""
+
+
+class _Watch(L.Callback):
+    """Reports and checkpoints between two steps, when the state is whole."""
+
+    def __init__(
+        self,
+        team: Team,
+        report: Callable[[StepReport], None],
+        checkpoint: Callable[[TrainState], None],
+        *,
+        report_every: int,
+        checkpoint_every: int,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self._team = team
+        self._report, self._report_every = report, report_every
+        self._checkpoint, self._checkpoint_every = checkpoint, checkpoint_every
+        self._should_stop = should_stop
+
+    def on_train_start(self, trainer: Any, module: Any) -> None:
+        self._restart_counts(module.device)
+        self._batch_end = time.perf_counter()
+
+    def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+        self._waited += time.perf_counter() - self._batch_end
+
+    def on_train_batch_end(
+        self, trainer: Any, module: ClipTraining, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        loss = outputs["loss"] if isinstance(outputs, dict) else outputs
+        self._sums += torch.stack(
+            [loss.float(), batch["valid"].float().mean(), torch.ones_like(loss)]
+        )
+        self._samples += len(batch["row"]) * self._team.size
+        if module.step % self._report_every == 0:
+            self._make_report(module)
+        stop = self._team.is_main and self._should_stop()
+        if stop or module.step % self._checkpoint_every == 0:
+            if self._team.is_main:
+                self._checkpoint(snapshot(module))
+            if stop:
+                raise Stopped
+        self._batch_end = time.perf_counter()
+
+    def on_train_end(self, trainer: Any, module: ClipTraining) -> None:
+        if self._samples:
+            self._make_report(module)
+
+    def _make_report(self, module: ClipTraining) -> None:
+        sums = self._sums.clone()
+        if dist.is_initialized():
+            dist.all_reduce(sums)
+        loss, valid = (sums[:2] / sums[2]).tolist()
+        if loss != loss or abs(loss) == float("inf"):
+            raise RuntimeError(
+                f"the loss is {loss} at step {module.step}. Lower train.learning_rate, or set "
+                "train.clip_grad_norm; the run can go on from its last checkpoint."
+            )
+        seconds = time.perf_counter() - self._since
+        if self._team.is_main:
+            self._report(
+                StepReport(
+                    step=module.step,
+                    loss=loss,
+                    learning_rate=float(module.optimizers().param_groups[0]["lr"]),
+                    logit_scale=float(module.model.logit_scale.detach().float().exp()),
+                    valid=valid,
+                    samples_per_s=self._samples / seconds,
+                    data_wait=self._waited / seconds,
+                )
+            )
+        self._restart_counts(module.device)
+
+    def _restart_counts(self, device: torch.device) -> None:
+        self._sums = torch.zeros(3, device=device)
+        self._samples, self._waited, self._since = 0, 0.0, time.perf_counter()
+
+
+def snapshot(module: ClipTraining) -> TrainState:
+    """Return the state of a module between two steps."""
+    optimizer: Any = module.optimizers(use_pl_optimizer=False)
+    return TrainState(
+        step=module.step,
+        model={n: v.detach().cpu() for n, v in module.model.state_dict().items()},
+        ema={n: v.detach().cpu() for n, v in module.ema.items()},
+        optimizer=optimizer.state_dict(),
+    )
+
+
+def fit(
+    module: ClipTraining,
+    dataset: PoolDataset,
+    segment: Segment,
+    team: Team,
+    *,
+    precision: str,
+    workers: int,
+    deterministic: bool,
+    report: Callable[[StepReport], None],
+    report_every: int,
+    checkpoint: Callable[[TrainState], None],
+    checkpoint_every: int,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> TrainState:
+    """Train from the module's step to the end of the segment; return the state there.
+
+    Args:
+        module: The model, at ``segment.begin`` or somewhere inside the segment.
+        dataset: Rows → batches, with the transform of training.
+        segment: The round's steps and their batches.
+        team: The ranks.
+        precision: As Lightning's ``precision``.
+        workers: Data loader processes a rank.
+        deterministic: As Lightning's ``deterministic``.
+        report: Called on rank 0 every `report_every` steps.
+        report_every: Steps.
+        checkpoint: Called on rank 0 every `checkpoint_every` steps, and when stopped.
+        checkpoint_every: Steps.
+        should_stop: Asked on rank 0 after each step.
+
+    Raises:
+        Stopped: After `should_stop` said so; the state was given to `checkpoint`.
+    """
+    watch = _Watch(
+        team,
+        report,
+        checkpoint,
+        report_every=report_every,
+        checkpoint_every=checkpoint_every,
+        should_stop=should_stop,
+    )
+    trainer = L.Trainer(
+        accelerator="gpu" if team.device.type == "cuda" else "cpu",
+        devices=team.local_size,
+        num_nodes=team.nodes,
+        strategy="auto" if team.size == 1 else DDPStrategy(broadcast_buffers=False),
+        precision=precision,  # type: ignore[arg-type]
+        deterministic=deterministic,
+        max_steps=segment.end - module.step,
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        callbacks=[watch],
+    )
+    sampler = PlanSampler(segment, module.step, team)
+    with warnings.catch_warnings():
+        # Lightning's advice on workers and samplers; both are decided on purpose.
+        warnings.filterwarnings("ignore", module="lightning")
+        trainer.fit(module, datamodule=PoolData(dataset, sampler, workers))
+    if module.step != segment.end:
+        raise Stopped
+    return snapshot(module)
+
+
+def move(state: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """Return the tensors on a device."""
+    return {name: value.to(device) for name, value in state.items()}
