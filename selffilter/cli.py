@@ -138,7 +138,7 @@ def theory(
         list[str] | None, typer.Argument(help="Which; all the quick ones.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Where report and figures go.")] = Path("runs/theory"),
-    seeds: Annotated[int, typer.Option(help="Repeats of each setting.")] = 10,
+    seeds: Annotated[int, typer.Option(help="Repeats of each setting; 0: as each wants.")] = 0,
     workers: Annotated[int, typer.Option(help="Processes.")] = os.cpu_count() or 1,
     quick: Annotated[bool, typer.Option(help="Smaller, for a first look.")] = False,
 ) -> None:
@@ -147,7 +147,10 @@ def theory(
         from selffilter.theory.cli import run_theory
     except ImportError as error:
         raise UserError(f"{error.name} is missing: pip install 'selffilter[theory]'.") from error
-    report = run_theory(out, experiments=experiments, seeds=seeds, workers=workers, quick=quick)
+    try:
+        report = run_theory(out, experiments=experiments, seeds=seeds, workers=workers, quick=quick)
+    except ValueError as error:
+        raise UserError(str(error)) from error
     print(f"report: {report}")
 
 
