@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Iterable, Sequence
@@ -301,7 +302,7 @@ def validate(config: Config) -> None:
             )
     for key, (low, high) in RANGES.items():
         value = flat[key]
-        if value is not None and not low <= value <= high:
+        if value is not None and not (low <= value <= high and math.isfinite(value)):
             raise UserError(f"{key}={value} is not in [{low:g}, {high:g}].")
     if not config.pool.shards:
         raise UserError("pool.shards is empty: name at least one folder, glob or tar.")
@@ -343,21 +344,26 @@ def _parse_overrides(words: Sequence[str]) -> DictConfig:
 
 def _refuse_unknown(values: DictConfig, schema: type, where: str, prefix: str = "") -> None:
     known = typing.get_type_hints(schema)
-    for key in values:
+    for key in map(str, values):
         name = f"{prefix}{key}"
         if key not in known:
             everywhere = list(_field_names(Config))
             hint = (
-                _nearest(str(key), known, prefix)
+                _elsewhere(str(key), everywhere)
+                or _nearest(str(key), known, prefix)
                 or _nearest(name, everywhere)
-                or _elsewhere(str(key), everywhere)
             )
             raise UserError(f"{where}: there is no field {name!r}.{hint}")
         child = known[key]
-        if dataclasses.is_dataclass(child) and not OmegaConf.is_interpolation(values, key):
-            if not isinstance(values[key], DictConfig):
-                raise UserError(f"{where}: {name} is a group of fields, not {values[key]!r}.")
-            _refuse_unknown(values[key], typing.cast(type, child), where, f"{name}.")
+        if OmegaConf.is_interpolation(values, key):
+            continue
+        value = "???" if OmegaConf.is_missing(values, key) else values[key]
+        if dataclasses.is_dataclass(child):
+            if not isinstance(value, DictConfig):
+                raise UserError(f"{where}: {name} is a group of fields, not {value!r}.")
+            _refuse_unknown(value, typing.cast(type, child), where, f"{name}.")
+        elif isinstance(value, DictConfig):
+            raise UserError(f"{where}: {name} is a field, not a group of fields.")
 
 
 def _field_names(schema: type, prefix: str = "") -> Iterable[str]:

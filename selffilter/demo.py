@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
-from typing import Any
 
 from selffilter.config import Config, load_config, shipped_config
 from selffilter.errors import UserError
@@ -45,7 +43,12 @@ def run_demo(
     )
     store = run(config, team, screen)
     if compare:
-        _compare(config, store, team, screen, home, 1 - noise)
+        stores = {"self-filtering": store}
+        for kind, changes in _controls(noise, home).items():
+            screen.say(f"\n{kind} control, from the same bootstrap round")
+            screen.begin_table()
+            stores[kind] = _train_control(store, f"{name}-{kind}", changes, team, screen)
+        screen.say("\n" + team.decide(lambda: comparison_table(stores)))
     screen.say(what_lies_where(store))
     screen.say(_next_steps(store))
 
@@ -67,34 +70,31 @@ def _demo_config(home: Path, out: Path, name: str, seed: int, overrides: list[st
     )
 
 
-def _compare(
-    config: Config, store: RunStore, team: Team, screen: Screen, home: Path, clean: float
-) -> None:
-    """Train the uniform control and the oracle from the same bootstrap round."""
-    controls: dict[str, dict[str, Any]] = {
-        "uniform": {"select": {"keep_fraction": 0.0, "diverse_fraction": 1.0}},
-        "oracle": {
-            "select": {"keep_fraction": clean, "diverse_fraction": 0.0},
-            "score": {"signal": "given", "given_scores": str(home / "truth_scores.parquet")},
-        },
+def _controls(noise: float, home: Path) -> dict[str, list[str]]:
+    """Return what each control changes in the config of the loop."""
+    return {
+        "uniform": ["select.keep_fraction=0", "select.diverse_fraction=1"],
+        "oracle": [
+            f"select.keep_fraction={1 - noise}",
+            "select.diverse_fraction=0",
+            "score.signal=given",
+            f"score.given_scores={home / 'truth_scores.parquet'}",
+        ],
     }
-    stores = {"self-filtering": store}
-    for kind, changes in controls.items():
-        control = dataclasses.replace(
-            config,
-            name=f"{config.name}-{kind}",
-            **{
-                group: dataclasses.replace(getattr(config, group), **values)
-                for group, values in changes.items()
-            },
-        )
-        screen.say(f"\n{kind} control, from the same bootstrap round")
-        fresh = team.decide(lambda control=control: not control.run_dir.exists())
-        if fresh:
-            team.decide(lambda control=control: str(fork(store, control, from_round=0).root))
-        stores[kind] = run(control, team, Screen(quiet=not team.is_main))
-    if team.is_main:
-        screen.say("\n" + comparison_table(stores))
+
+
+def _train_control(
+    loop: RunStore, name: str, changes: list[str], team: Team, screen: Screen
+) -> RunStore:
+    """Train a control from the loop's bootstrap round, or go on with it."""
+    config = load_config(loop.config_path, [*changes, f"name={name}"])
+
+    def fork_once() -> None:
+        if not RunStore(config.run_dir).config_path.exists():
+            fork(loop, config, from_round=0)
+
+    team.decide(fork_once)
+    return run(config, team, screen)
 
 
 def comparison_table(stores: dict[str, RunStore]) -> str:

@@ -27,7 +27,7 @@ LEASE_HEARTBEAT_S = 10.0
 LEASE_STALE_S = 120.0
 
 
-def write_atomically(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Let `write` fill a file aside, sync it, and rename it into place.
 
     A reader sees the old file or the whole new one. A failed write leaves no debris.
@@ -49,12 +49,12 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], None]) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON, atomically."""
     text = json.dumps(value, indent=2, ensure_ascii=False, default=_plain)
-    write_atomically(path, lambda file: _ignore(file.write(text.encode() + b"\n")))
+    write_atomically(path, lambda file: file.write(text.encode() + b"\n"))
 
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text, atomically."""
-    write_atomically(path, lambda file: _ignore(file.write(text.encode())))
+    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def read_json(path: Path) -> Any:
@@ -173,10 +173,10 @@ class Lease:
 
     def _holder(self) -> dict[str, Any]:
         try:
-            holder: dict[str, Any] = read_json(self.path)
-            return holder
+            holder = read_json(self.path)
         except (OSError, ValueError):
             return {}
+        return holder if isinstance(holder, dict) else {}
 
     def _take_over_or_refuse(self) -> None:
         holder = self._holder()
@@ -197,9 +197,12 @@ class Lease:
 
     def _beat(self) -> None:
         while not self._stop.wait(LEASE_HEARTBEAT_S):
-            # A missed beat (full disk, a hiccup of the file system) is made up by the next one.
+            # Never over another's lease: a process that slept (SIGSTOP, a suspended machine) may
+            # have been taken over meanwhile. A missed beat (full disk, a hiccup of the file
+            # system) is made up by the next one.
             with contextlib.suppress(OSError):
-                write_json(self.path, self._record())
+                if self._holder().get("token") == self._token:
+                    write_json(self.path, self._record())
 
 
 def iterate_jsonl(path: Path) -> Iterator[dict[str, Any]]:
@@ -252,7 +255,3 @@ def _sync_directory(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def _ignore(_: Any) -> None:
-    """Turn a write that returns a count into one that returns nothing."""

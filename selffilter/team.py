@@ -13,14 +13,32 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from selffilter.errors import UserError
 
 _PATIENCE = datetime.timedelta(days=7)
+
+
+class Store(Protocol):
+    """What we use of torch.distributed's key-value store."""
+
+    def set(self, key: str, value: str) -> None:
+        """See torch.distributed.Store."""
+
+    def get(self, key: str) -> bytes:
+        """See torch.distributed.Store."""
+
+    def add(self, key: str, amount: int) -> int:
+        """See torch.distributed.Store."""
+
+    def wait(self, keys: list[str], timeout: datetime.timedelta) -> None:
+        """See torch.distributed.Store."""
 
 
 class Team:
@@ -40,7 +58,7 @@ class Team:
         rank: int = 0,
         size: int = 1,
         local_size: int = 1,
-        store: dist.Store | None = None,
+        store: Store | None = None,
     ) -> None:
         self.device = device
         self.rank = rank
@@ -135,10 +153,10 @@ def join_team(accelerator: str) -> Team:
         torch.cuda.set_device(device)
     if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", 1)) == 1:
         return Team(device)
-    store, rank, size = next(iter(dist.rendezvous("env://")))
+    store, rank, size = next(iter(rendezvous("env://")))
     dist.init_process_group("nccl" if use_gpu else "gloo", store=store, rank=rank, world_size=size)
     local_size = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     # A prefix of its own, so that our keys never meet torch's; the counter restarts with torchrun.
     restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    own = dist.PrefixStore(f"selffilter-{restart}", store)
+    own = PrefixStore(f"selffilter-{restart}", store)
     return Team(device, rank=rank, size=size, local_size=local_size, store=own)

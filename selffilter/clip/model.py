@@ -101,13 +101,13 @@ def encode(model: nn.Module, image: Tensor, text: Tensor) -> tuple[Tensor, Tenso
 
 def temperature(model: nn.Module) -> float:
     """Return τ = 1 / exp(logit_scale)."""
-    return float(1.0 / model.logit_scale.detach().float().exp())  # type: ignore[operator, union-attr]
+    return float(torch.exp(-model.get_parameter("logit_scale").detach().float()))
 
 
 def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
     """Write plain tensors as safetensors that `open_clip.load_checkpoint` reads; atomic."""
     plain = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-    write_atomically(path, lambda file: bool(file.write(save(plain))) and None)
+    write_atomically(path, lambda file: file.write(save(plain)))
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:

@@ -34,7 +34,7 @@ class Truth:
             table = read_table(path, ["uid", "clean"])
             known = uids.to_arrow(uids.from_hex(table["uid"].to_pylist()))
             clean = table["clean"].to_numpy().astype(np.int8)
-        except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
             raise UserError(
                 f"evaluate.truth={path} is no Parquet of uid and clean: {error}"
             ) from error

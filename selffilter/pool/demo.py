@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from selffilter.pool.noise import plant_mismatches
-from selffilter.store import write_atomically, write_json
+from selffilter.store import write_atomically, write_json, write_text
 from selffilter.tables import write_table
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
@@ -81,8 +81,7 @@ def _write_eval(folder: Path) -> None:
         "zeroshot_classification_templates.txt": texts["templates"],
         "test/nshards.txt": ["1"],
     }.items():
-        data = ("\n".join(lines) + "\n").encode()
-        write_atomically(folder / name, lambda file, data=data: bool(file.write(data)) and None)
+        write_text(folder / name, "\n".join(lines) + "\n")
 
 
 def _write_tar(path: Path, samples: list[tuple[str, dict[str, bytes]]]) -> None:

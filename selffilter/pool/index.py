@@ -274,7 +274,7 @@ def _write_version(table: pa.Table, index_dir: Path, caption_key: str) -> str:
         ]
         _write_arrow(_find_defects(tables), folder / f"{version}.defects.arrow")
         _write_arrow(table, folder / f"{version}.arrow")
-    write_atomically(folder / "latest", lambda file: bool(file.write(version.encode())) and None)
+    write_atomically(folder / "latest", lambda file: file.write(version.encode()))
     return version
 
 

@@ -158,14 +158,16 @@ class PoolDataset(Dataset[dict[str, torch.Tensor]]):
         if step is None:
             return self._transform(image), caption
         key = key_from(self._seed, "sample", step, row)
-        before = random.getstate()
+        # The CPU's generators alone: torch.manual_seed would also visit every accelerator's, which
+        # takes longer than the transform (torch 2.15).
+        torch_before, python_before = torch.default_generator.get_state(), random.getstate()
         try:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(key)
-                random.seed(key)
-                return self._transform(image), caption
+            torch.default_generator.manual_seed(key)
+            random.seed(key)
+            return self._transform(image), caption
         finally:
-            random.setstate(before)
+            torch.default_generator.set_state(torch_before)
+            random.setstate(python_before)
 
     def _blank_image(self) -> torch.Tensor:
         if self._blank is None:

@@ -39,7 +39,7 @@ def read_subset(path: Path) -> NDArray[np.uint64]:
     """
     try:
         subset = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, ValueError) as error:
         raise UserError(f"{path} is not a DataComp subset file: {error}") from error
     if subset.ndim != 1 or subset.dtype != SUBSET_DTYPE:
         raise UserError(

@@ -7,6 +7,7 @@ dot of the basename, the rest is the extension.
 from __future__ import annotations
 
 import json
+import re
 import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from selffilter.pool.uids import uid_bytes
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif")
 _MAX_JSON_BYTES = 1 << 20
 _ABSENT = (-1, -1)
+_META = re.compile(r"__[^/]*__($|/)")
 
 
 @dataclass
@@ -83,11 +85,15 @@ def scan_tar(path: Path, source: str, relative: str, caption_key: str) -> ShardS
                         scan.problem = f"cut off inside {member.name!r}"
                         break
                     name, extension = _split_key(member.name)
+                    if not name:
+                        continue
                     if name != key:
                         close_sample()
                         key, members = name, {}
                     members.setdefault(extension, (member.offset_data, member.size))
                     raw.seek(member.offset_data + member.size)
+                else:
+                    scan.problem = _wrong_end(raw, tar.offset)  # type: ignore[attr-defined]
         except (tarfile.TarError, EOFError, ValueError) as error:
             scan.problem = str(error) or type(error).__name__
         if scan.problem and key is not None and not members:
@@ -96,10 +102,25 @@ def scan_tar(path: Path, source: str, relative: str, caption_key: str) -> ShardS
     return scan
 
 
+def _wrong_end(raw: Any, offset: int) -> str:
+    """Say what is wrong where no more member was found: to tarfile any bad header is the end."""
+    raw.seek(offset)
+    block = raw.read(tarfile.BLOCKSIZE)
+    if len(block) < tarfile.BLOCKSIZE:
+        return "cut off: the end-of-archive marker is missing"
+    return f"no member and no end at byte {offset}" if block.strip(b"\0") else ""
+
+
 def _split_key(name: str) -> tuple[str, str]:
+    """Return key and extension; no key for what webdataset passes over (README, .hidden, __x__)."""
     folder, _, base = name.rpartition("/")
-    stem, _, extension = base.partition(".")
-    return f"{folder}/{stem}" if folder else stem, extension.lower()
+    stem, dot, extension = base.partition(".")
+    if not stem or not dot or _META.match(name):
+        return "", ""
+    key = f"{folder}/{stem}" if folder else stem
+    # A name that is not UTF-8 comes with surrogates, which no table can hold.
+    key = key.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return key, extension.lower()
 
 
 def _read_json(raw: Any, place: tuple[int, int]) -> dict[str, Any]:

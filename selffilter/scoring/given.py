@@ -37,7 +37,7 @@ class GivenScores:
                 else uids.from_arrow(column.cast(uids.UID_TYPE))
             )
             scores_N = table["score"].cast(pa.float32()).to_numpy()
-        except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
             raise UserError(
                 f"score.given_scores={path} is no Parquet of uid (32 hex digits) and score: {error}"
             ) from error

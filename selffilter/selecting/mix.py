@@ -84,7 +84,7 @@ def select_mix(
     """Select from the base. The same arguments give the same mix, in whatever order rows come.
 
     Args:
-        rows_N: The base, ascending.
+        rows_N: The base, each row once.
         scores_N: Score of each row, higher is better; NaN: not scored.
         uids_of: Rows → (n, 2) uint64, for the rows whose scores tie.
         keep_fraction: Of the scored base.
@@ -92,6 +92,9 @@ def select_mix(
         seed: The run's seed.
         round_: The round whose model scored; each round draws anew.
     """
+    if (rows_N[1:] < rows_N[:-1]).any():
+        ascending = np.argsort(rows_N)
+        rows_N, scores_N = rows_N[ascending], scores_N[ascending]
     scored = np.isfinite(scores_N)
     order = by_score(rows_N[scored], scores_N[scored], uids_of)
     rank_N = np.full(len(rows_N), -1, dtype=np.int64)

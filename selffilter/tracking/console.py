@@ -50,6 +50,10 @@ class Screen:
         if not self.quiet:
             self._console.print(Text(text), soft_wrap=True)
 
+    def begin_table(self) -> None:
+        """Let the next row have a heading again: another run begins."""
+        self._heading_shown = False
+
     @contextmanager
     def bar(self, title: str, total: int, done: int = 0) -> Iterator[Bar]:
         """Show the progress of something long, counted in samples."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import wandb
 
@@ -46,7 +46,7 @@ class WandbTracker:
             id=read_json(identity)["id"],
             resume="allow",
             dir=str(store.root),
-            mode=("online" if logged_in() else "offline") if mode == "auto" else mode,
+            mode=_mode(mode),
             project=project,
             name=name,
             group=group,
@@ -78,6 +78,12 @@ class WandbTracker:
     def close(self) -> None:
         """Finish the W&B run in good order."""
         self._run.finish()
+
+
+def _mode(asked: str) -> Literal["online", "offline"]:
+    if asked == "auto":
+        return "online" if logged_in() else "offline"
+    return "online" if asked == "online" else "offline"
 
 
 def logged_in() -> bool:

@@ -7,6 +7,7 @@ functions of the step.
 
 from __future__ import annotations
 
+import errno
 import pickle
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from torch import Tensor
 
 from selffilter.errors import UserError
 from selffilter.store import write_atomically
+
+_NOT_A_STATE = (RuntimeError, TypeError, EOFError, pickle.UnpicklingError, ValueError)
 
 
 @dataclass
@@ -49,8 +52,11 @@ class TrainState:
         try:
             values = torch.load(path, map_location="cpu", weights_only=True)
             return cls(**values)
-        except (RuntimeError, TypeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+        except (OSError, *_NOT_A_STATE) as error:
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:
+                raise  # a fault of the file system; a cut-off file is "invalid argument" (2.15)
+            why = (str(error) or type(error).__name__).splitlines()[0][:120]
             raise UserError(
-                f"{path} is no training state of selffilter's, or it is cut off "
-                f"({str(error).splitlines()[0][:120]}). Remove it to begin this round again."
+                f"{path} is no training state of selffilter's, or it is cut off ({why}). Remove it "
+                "to begin this round again."
             ) from error

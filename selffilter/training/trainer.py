@@ -19,6 +19,7 @@ import torch.distributed as dist
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
+from selffilter.clip.model import temperature
 from selffilter.pool.reading import BatchRequest, PoolDataset, loader_over
 from selffilter.team import Team
 from selffilter.training.batch_plan import BatchPlan
@@ -130,22 +131,24 @@ class _Watch(L.Callback):
             [loss.float(), batch["valid"].float().mean(), torch.ones_like(loss)]
         )
         self._samples += len(batch["row"]) * self._team.size
+        # Alone: at once. With others: at a report, where all learn of it at the same step.
+        stop = self._team.size == 1 and self._should_stop()
         if module.step % self._report_every == 0:
-            self._make_report(module)
-        stop = self._team.is_main and self._should_stop()
-        if stop or module.step % self._checkpoint_every == 0:
-            if self._team.is_main:
-                self._checkpoint(snapshot(module))
-            if stop:
-                raise Stopped
+            stop = self._make_report(module) or stop
+        if self._team.is_main and (stop or module.step % self._checkpoint_every == 0):
+            self._checkpoint(snapshot(module))
+        if stop:
+            raise Stopped
         self._batch_end = time.perf_counter()
 
     def on_train_end(self, trainer: Any, module: ClipTraining) -> None:
         if self._samples:
             self._make_report(module)
 
-    def _make_report(self, module: ClipTraining) -> None:
-        sums = self._sums.clone()
+    def _make_report(self, module: ClipTraining) -> bool:
+        """Report on rank 0; returns whether any rank was asked to stop."""
+        asked = torch.tensor([float(self._should_stop())], device=module.device)
+        sums = torch.cat([self._sums, asked])
         if dist.is_initialized():
             dist.all_reduce(sums)
         loss, valid = (sums[:2] / sums[2]).tolist()
@@ -161,13 +164,14 @@ class _Watch(L.Callback):
                     step=module.step,
                     loss=loss,
                     learning_rate=float(module.optimizers().param_groups[0]["lr"]),
-                    logit_scale=float(module.model.logit_scale.detach().float().exp()),
+                    logit_scale=1 / temperature(module.model),
                     valid=valid,
                     samples_per_s=self._samples / seconds,
                     data_wait=self._waited / seconds,
                 )
             )
         self._restart_counts(module.device)
+        return bool(sums[3] > 0)
 
     def _restart_counts(self, device: torch.device) -> None:
         self._sums = torch.zeros(3, device=device)
@@ -214,7 +218,7 @@ def fit(
         report_every: Steps.
         checkpoint: Called on rank 0 every `checkpoint_every` steps, and when stopped.
         checkpoint_every: Steps.
-        should_stop: Asked on rank 0 after each step.
+        should_stop: Asked after each step; with several ranks, at each report.
 
     Raises:
         Stopped: After `should_stop` said so; the state was given to `checkpoint`.

@@ -1,0 +1,55 @@
+"""What several tests need: a tar, a picture, a small pool."""
+
+import io
+import tarfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from selffilter.pool.index import Pool, build_index
+
+
+def write_tar(path, samples, tar_format=tarfile.USTAR_FORMAT):
+    """Write ``[(key, {extension: bytes}), …]`` as a tar, members in the order given."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w", format=tar_format) as tar:
+        for key, members in samples:
+            for extension, data in members.items():
+                info = tarfile.TarInfo(f"{key}.{extension}")
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def encode_picture(seed=0, size=(12, 10), form="PNG"):
+    """Return the bytes of a picture of random pixels."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, form)
+    return out.getvalue()
+
+
+@pytest.fixture
+def make_tar():
+    return write_tar
+
+
+@pytest.fixture
+def picture():
+    return encode_picture
+
+
+@pytest.fixture
+def tiny_pool(tmp_path):
+    """Three shards of 4, 1 and 3 samples; row i has the picture of seed i and "caption i"."""
+    row = 0
+    for shard, size in enumerate((4, 1, 3)):
+        samples = []
+        for _ in range(size):
+            members = {"png": encode_picture(row), "txt": f"caption {row}".encode()}
+            samples.append((f"{row:04d}", members))
+            row += 1
+        write_tar(tmp_path / "pool" / f"{shard:05d}.tar", samples)
+    index_dir = tmp_path / "index"
+    return Pool(index_dir, build_index([str(tmp_path / "pool")], index_dir))

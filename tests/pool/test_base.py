@@ -1,0 +1,69 @@
+import json
+
+import numpy as np
+import pytest
+
+from selffilter.pool.base import Base
+from selffilter.pool.index import Pool, build_index
+
+
+@pytest.fixture
+def pool(make_tar, tmp_path):
+    """300 rows in 3 shards; every tenth has no caption."""
+    for shard in range(3):
+        samples = []
+        for i in range(100):
+            members = {"png": b"i", "txt": b"t"} if i % 10 else {"png": b"i"}
+            samples.append((f"{shard}-{i}", members))
+        make_tar(tmp_path / "p" / f"{shard}.tar", samples)
+    return Pool(tmp_path / "index", build_index([str(tmp_path / "p")], tmp_path / "index"))
+
+
+def rows_of(base):
+    return np.concatenate([base.rows(shard) for shard in range(base.pool.shards)])
+
+
+def test_the_base_is_indexed_less_probe_less_known_failures(pool):
+    base = Base(pool, seed=0, probe_fraction=0.2)
+    everything = np.arange(300)
+    probe = everything[base.in_probe(everything)]
+    expected = set(range(300)) - set(range(0, 300, 10)) - set(probe.tolist())
+    assert rows_of(base).tolist() == sorted(expected)
+    assert base.size == len(expected)
+    assert base.counts_S.tolist() == [len(base.rows(shard)) for shard in range(3)]
+    assert 30 < len(probe) < 90
+
+
+def test_readable_rows_are_base_and_probe(pool):
+    base = Base(pool, seed=0, probe_fraction=0.2)
+    readable = np.concatenate([base.readable(shard) for shard in range(3)])
+    assert readable.tolist() == [row for row in range(300) if row % 10]
+    assert readable[~base.in_probe(readable)].tolist() == rows_of(base).tolist()
+
+
+def test_the_probe_depends_on_the_seed_and_is_bounded(pool):
+    rows = np.arange(300)
+    first, second = (Base(pool, seed, 0.2).in_probe(rows).tolist() for seed in (0, 1))
+    assert first != second
+    assert first == Base(pool, 0, 0.2).in_probe(rows).tolist()
+    few = Base(pool, 0, probe_fraction=0.5, probe_max_rows=30)
+    assert few.probe_fraction == pytest.approx(0.1)
+    assert Base(pool, 0, probe_fraction=0.5, probe_max_rows=0).size == 270
+    assert not Base(pool, 0).in_probe(rows).any()
+
+
+def test_a_draw_is_from_the_whole_base_and_never_larger(pool):
+    base = Base(pool, seed=0, probe_fraction=0.2)
+    drawn = base.draw(60, "bank")
+    assert len(set(drawn.tolist())) == 60
+    assert set(drawn.tolist()) <= set(rows_of(base).tolist())
+    assert set(pool.shard_of(drawn).tolist()) == {0, 1, 2}
+    assert base.draw(60, "other").tolist() != drawn.tolist()
+    assert base.draw(10_000, "bank").tolist() == rows_of(base).tolist()
+
+
+def test_duplicates_are_no_part_of_the_base(make_tar, tmp_path):
+    members = {"png": b"i", "txt": b"t", "json": json.dumps({"uid": "a" * 32}).encode()}
+    make_tar(tmp_path / "p" / "0.tar", [("1", members), ("2", members)])
+    index = tmp_path / "index"
+    assert rows_of(Base(Pool(index, build_index([str(tmp_path / "p")], index)), 0)).tolist() == [0]

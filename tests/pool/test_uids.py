@@ -1,0 +1,61 @@
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from selffilter.pool import uids
+
+HEX = st.lists(st.binary(min_size=16, max_size=16).map(bytes.hex), max_size=20)
+
+
+@given(HEX)
+def test_hex_arrow_and_pairs_say_the_same(texts):
+    pairs = uids.from_hex(texts)
+    assert pairs.shape == (len(texts), 2)
+    assert pairs.tolist() == [[int(t[:16], 16), int(t[16:], 16)] for t in texts]
+    assert uids.to_hex(pairs) == texts
+    column = uids.to_arrow(pairs)
+    assert [value.as_py().hex() for value in column] == texts
+    assert uids.from_arrow(column).tolist() == pairs.tolist()
+
+
+@given(HEX, st.integers(0, 20), st.integers(0, 20))
+def test_parts_of_a_column_and_columns_in_chunks_are_read_right(texts, start, length):
+    column = pa.array([bytes.fromhex(t) for t in texts], uids.UID_TYPE)
+    part = column.slice(min(start, len(texts)), length)
+    expected = texts[start : start + length]
+    assert uids.to_hex(uids.from_arrow(part)) == expected
+    chunked = pa.chunked_array([part, column], uids.UID_TYPE)
+    assert uids.to_hex(uids.from_arrow(chunked)) == expected + texts
+
+
+@pytest.mark.parametrize(
+    "texts", [["ab"], ["0" * 31], ["0" * 30, "1" * 34], ["g" * 32], ["0 " * 16], ["0" * 32, ""]]
+)
+def test_texts_that_are_not_32_hex_digits_each_are_refused(texts):
+    with pytest.raises(ValueError):
+        uids.from_hex(texts)
+
+
+def test_capitals_are_the_same_uid():
+    assert uids.to_hex(uids.from_hex(["ABCDEF" + "0" * 26])) == ["abcdef" + "0" * 26]
+    assert uids.uid_bytes("A" * 32, "s", "t", "k") == bytes.fromhex("a" * 32)
+
+
+def test_a_uid_of_the_place_differs_between_sources_shards_and_keys():
+    places = [
+        ("s", "0.tar", "k"),
+        ("t", "0.tar", "k"),
+        ("s", "1.tar", "k"),
+        ("s", "0.tar", "l"),
+        ("s0.tar", "", "k"),
+        ("s", "0.tark", ""),
+    ]
+    found = {uids.uid_bytes(None, *place) for place in places}
+    assert len(found) == len(places)
+    assert {len(uid) for uid in found} == {16}
+
+
+@pytest.mark.parametrize("stated", [None, 5, "", "a" * 31, "a" * 33, "a" * 32 + "\n", b"a" * 32])
+def test_what_has_not_32_hex_digits_is_no_uid(stated):
+    assert uids.uid_bytes(stated, "s", "t", "k") == uids.uid_bytes(None, "s", "t", "k")

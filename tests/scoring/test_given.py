@@ -1,0 +1,92 @@
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from selffilter.errors import UserError
+from selffilter.pool import uids
+from selffilter.pool.base import Base
+from selffilter.scoring.given import GivenScores, write_given_scores
+from selffilter.selecting.on_disk import read_scores
+
+TEXTS = [f"{i:032x}" for i in (5, 2**127, 3, 2**64)]
+SCORES = [0.5, -1.0, 2.0, 0.25]
+
+
+def given(path, uid, score):
+    pq.write_table(pa.table({"uid": uid, "score": score}), path)
+    return GivenScores(path)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array(TEXTS),
+        pa.array(TEXTS, pa.large_string()),
+        pa.array([t.upper() for t in TEXTS]),
+        pa.array([bytes.fromhex(t) for t in TEXTS]),
+        pa.array([bytes.fromhex(t) for t in TEXTS], pa.binary(16)),
+        pa.chunked_array([TEXTS[:1], TEXTS[1:]]),
+    ],
+    ids=["text", "large text", "capitals", "bytes", "fixed bytes", "chunks"],
+)
+def test_scores_are_found_by_uid_in_any_order(tmp_path, column):
+    found = given(tmp_path / "s.parquet", column, SCORES).of(uids.from_hex(TEXTS[::-1]))
+    assert found.dtype == np.float32
+    assert found.tolist() == SCORES[::-1]
+
+
+def test_a_uid_that_is_not_in_the_table_has_no_score(tmp_path):
+    scores = given(tmp_path / "s.parquet", TEXTS, SCORES)
+    found = scores.of(uids.from_hex(["f" * 32, TEXTS[2], "e" * 32]))
+    np.testing.assert_array_equal(found, np.array([np.nan, 2.0, np.nan], np.float32))
+    assert np.isnan(scores.of(uids.from_hex(["f" * 32]))).all()
+    assert scores.of(np.empty((0, 2), np.uint64)).shape == (0,)
+
+
+def test_scores_may_be_whole_numbers_or_missing(tmp_path):
+    whole = given(tmp_path / "s.parquet", TEXTS, pa.array([1, 0, None, 3]))
+    np.testing.assert_array_equal(whole.of(uids.from_hex(TEXTS)), [1, 0, np.nan, 3])
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"id": TEXTS, "score": SCORES},
+        {"uid": TEXTS, "value": SCORES},
+        {"uid": [t[:-1] for t in TEXTS], "score": SCORES},
+        {"uid": ["0" * 30, "0" * 34, *TEXTS[2:]], "score": SCORES},
+        {"uid": [None, *TEXTS[1:]], "score": SCORES},
+        {"uid": [1, 2, 3, 4], "score": SCORES},
+        {"uid": [b"short"] * 4, "score": SCORES},
+        {"uid": TEXTS, "score": list("abcd")},
+    ],
+)
+def test_another_table_is_refused_by_name(tmp_path, columns):
+    pq.write_table(pa.table(columns), tmp_path / "s.parquet")
+    with pytest.raises(UserError, match=r"score\.given_scores=.*s\.parquet is no Parquet of uid"):
+        GivenScores(tmp_path / "s.parquet")
+
+
+def test_what_is_no_parquet_is_refused_by_name(tmp_path):
+    (tmp_path / "s.parquet").write_text("uid,score\n")
+    for name in ("s.parquet", "missing.parquet"):
+        with pytest.raises(UserError, match=f"score.given_scores=.*{name}"):
+            GivenScores(tmp_path / name)
+
+
+def test_score_tables_are_written_from_given_scores(tiny_pool, tmp_path):
+    texts = uids.to_hex(tiny_pool.uids_of(np.arange(8)))
+    scores = given(tmp_path / "s.parquet", texts[:6], np.arange(6) / 4)
+    base = Base(tiny_pool, seed=0)
+    write_given_scores(scores, base, [0, 1, 2], tmp_path / "scores", "given", 3)
+    read = read_scores(tmp_path / "scores", 3, "given")
+    np.testing.assert_array_equal(read.scores_N, [0, 0.25, 0.5, 0.75, 1, 1.25, np.nan, np.nan])
+    assert read.in_base.all()
+
+
+def test_without_scores_every_row_is_written_without_one(tiny_pool, tmp_path):
+    write_given_scores(None, Base(tiny_pool, 0), [0, 1, 2], tmp_path / "scores", "cosine", 0)
+    read = read_scores(tmp_path / "scores", 3, "cosine")
+    assert np.isnan(read.scores_N).all()
+    assert read.rows_N.tolist() == list(range(8))
