@@ -155,9 +155,9 @@ def theory(
 
 
 def _run(config: Any, only: str | None, again: str) -> None:
+    from selffilter.interrupt import Stopped
     from selffilter.run import run as run_loop
     from selffilter.tracking.console import Screen, what_lies_where
-    from selffilter.training.trainer import Stopped
 
     def work(team: Any) -> None:
         screen = Screen(quiet=not team.is_main)
@@ -175,8 +175,8 @@ def _run(config: Any, only: str | None, again: str) -> None:
 def _with_team(accelerator: str, work: Any) -> None:
     """Join the other ranks, work, and leave in good order."""
     _quieten()
+    from selffilter.interrupt import Stopped
     from selffilter.team import join_team
-    from selffilter.training.trainer import Stopped
 
     team = join_team(accelerator)
     try:

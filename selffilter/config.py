@@ -67,6 +67,7 @@ class TrainConfig:
     clip_grad_norm: float | None = None
     ema_decay: float = 0.9995
     augment: bool = True
+    crop_scale: float = 0.9
     checkpoint_every_steps: int = 500
     log_every_steps: int = 10
 
@@ -171,6 +172,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "train.eps": (0, 1),
     "train.clip_grad_norm": (0, _INF),
     "train.ema_decay": (0, 1),
+    "train.crop_scale": (0.01, 1),
     "train.checkpoint_every_steps": (1, _INF),
     "train.log_every_steps": (1, _INF),
     "score.bank_size": (2, _INF),

@@ -11,6 +11,10 @@ from typing import Any
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
+class Stopped(Exception):
+    """The run was asked to stop; what is needed to go on is saved."""
+
+
 class StopRequest:
     """While entered, SIGINT, SIGTERM and SIGUSR1 ask to stop; a second SIGINT stops at once.
 
@@ -31,6 +35,15 @@ class StopRequest:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def check(self) -> None:
+        """Stop here if somebody asked.
+
+        Raises:
+            Stopped: If so.
+        """
+        if self.requested:
+            raise Stopped
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.requested and number == signal.SIGINT:

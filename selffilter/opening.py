@@ -10,6 +10,7 @@ from selffilter.clip.model import find_recipe
 from selffilter.config import Config, read_run_config, refuse_changed, to_yaml
 from selffilter.evaluation.truth import Truth
 from selffilter.evaluation.zero_shot import ClassificationSet
+from selffilter.interrupt import StopRequest
 from selffilter.planning import outlook
 from selffilter.pool.base import Base
 from selffilter.pool.index import Pool, build_index, default_index_dir
@@ -19,14 +20,15 @@ from selffilter.store import RunStore, read_json, write_json, write_text
 from selffilter.tracking.console import Screen
 
 
-def open_run(config: Config, store: RunStore, screen: Screen) -> dict[str, str]:
+def open_run(config: Config, store: RunStore, screen: Screen, stop: StopRequest) -> dict[str, str]:
     """Create the run directory, or check that this config may go on with the one there is.
 
     Returns:
         ``index_dir`` and ``version`` of the pool index that the run is pinned to.
 
     Raises:
-        UserError: For whatever would stop the run later.
+        UserError: For whatever would end the run later.
+        Stopped: When asked to, while indexing.
     """
     find_recipe(config.model.name)
     for folder in config.evaluate.zero_shot:
@@ -45,7 +47,7 @@ def open_run(config: Config, store: RunStore, screen: Screen) -> dict[str, str]:
             screen.say(f"note: {difference}")
         return pinned
 
-    pinned = open_pool(config, screen)
+    pinned = open_pool(config, screen, stop)
     pool = _pool(config, pinned)
     select = config.select
     base = Base(pool, config.seed, select.probe_fraction, select.probe_max_rows)
@@ -57,7 +59,7 @@ def open_run(config: Config, store: RunStore, screen: Screen) -> dict[str, str]:
     return pinned
 
 
-def open_pool(config: Config, screen: Screen) -> dict[str, str]:
+def open_pool(config: Config, screen: Screen, stop: StopRequest) -> dict[str, str]:
     """Index the pool of a config as far as it is not; return ``index_dir`` and ``version``."""
     specs, runs_dir = config.pool.shards, Path(config.runs_dir)
     index_dir = Path(config.pool.index_dir or default_index_dir(specs, runs_dir)).resolve()
@@ -67,6 +69,7 @@ def open_pool(config: Config, screen: Screen) -> dict[str, str]:
         caption_key=config.pool.caption_key,
         workers=min(config.hardware.workers, os.cpu_count() or 1),
         bar=lambda shards: screen.bar("index shards", shards),
+        should_go_on=stop.check,
     )
     pinned = {"index_dir": str(index_dir), "version": version}
     pool = _pool(config, pinned)

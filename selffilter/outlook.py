@@ -11,6 +11,7 @@ from rich.text import Text
 
 from selffilter.config import Config, read_run_config
 from selffilter.errors import UserError
+from selffilter.interrupt import StopRequest
 from selffilter.planning import check_ranks, outlook, round_steps, stages_of
 from selffilter.store import RunStore, iterate_jsonl, read_json
 from selffilter.tracking.console import Screen
@@ -30,7 +31,7 @@ def print_plan(config: Config, ranks: int) -> None:
 
     check_ranks(config, ranks)
     recipe = find_recipe(config.model.name)
-    pinned = open_pool(config, Screen())
+    pinned = open_pool(config, Screen(), StopRequest())
     pool = Pool(Path(pinned["index_dir"]), pinned["version"], config.pool.caption_key)
     base = Base(pool, config.seed, config.select.probe_fraction, config.select.probe_max_rows)
     flops = forward_flops(recipe)

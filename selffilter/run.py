@@ -10,10 +10,12 @@ jobs, and `forking.fork` starts another run from a round of this one.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from selffilter.config import Config
 from selffilter.errors import UserError
+from selffilter.interrupt import StopRequest
 from selffilter.opening import open_run
 from selffilter.planning import RoundSteps, check_ranks, round_steps, stages_of
 from selffilter.stages.context import RunContext, Summary
@@ -48,13 +50,13 @@ def run(config: Config, team: Team, screen: Screen, only: str | None = None) -> 
     """
     check_ranks(config, team.size)
     store = RunStore(config.run_dir)
-    with Lease(store.root, screen.say) if team.is_main else team.no_lease():
-        pinned = team.decide(lambda: open_run(config, store, screen))
+    lease = Lease(store.root, screen.say) if team.is_main else contextlib.nullcontext()
+    with StopRequest() as stop, lease:
+        pinned = team.decide(lambda: open_run(config, store, screen, stop))
         tracker = open_trackers(config, store, silent=not team.is_main)
-        context = RunContext.of(config, store, team, screen, tracker, pinned)
+        context = RunContext.of(config, store, team, screen, tracker, stop, pinned)
         try:
-            with context.stop:
-                rounds(context, only)
+            rounds(context, only)
         finally:
             tracker.close()
     return store

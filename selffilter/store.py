@@ -167,7 +167,8 @@ class Lease:
             "token": self._token,
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "job": os.environ.get("SLURM_JOB_ID") or os.environ.get("TORCHELASTIC_RUN_ID") or "",
+            "job": os.environ.get("SLURM_JOB_ID", ""),
+            "restart": os.environ.get("SLURM_RESTART_COUNT", "0"),
             "heartbeat": time.time(),
         }
 
@@ -184,7 +185,11 @@ class Lease:
         heartbeat = holder.get("heartbeat") or _modified(self.path)
         age = time.time() - heartbeat
         here = holder.get("host") == socket.gethostname()
-        dead = here and not _is_alive(int(holder.get("pid", 0)))
+        mine = self._record()
+        # Slurm requeues a job when its node has died: the same job again, on any host.
+        requeued = bool(mine["job"]) and holder.get("job") == mine["job"]
+        requeued = requeued and holder.get("restart") != mine["restart"]
+        dead = requeued or (here and not _is_alive(int(holder.get("pid", 0))))
         if not dead and age < LEASE_STALE_S:
             raise UserError(
                 f"{self.path.parent} is in use by process {holder.get('pid')} on "

@@ -7,7 +7,6 @@ ten minutes of waiting in a collective, while rank 0 may select from 10⁸ rows 
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import json
 import os
@@ -100,11 +99,6 @@ class Team:
             kind = UserError if message["u"] else RuntimeError
             raise kind(f"rank 0 stopped: {message['error']}")
         return message["value"]
-
-    @staticmethod
-    def no_lease() -> contextlib.AbstractContextManager[None]:
-        """Return what ranks other than 0 hold of the run directory: nothing."""
-        return contextlib.nullcontext()
 
     def wait_for_all(self) -> None:
         """Return when every rank has come here, however unequal their work was."""

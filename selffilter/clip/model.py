@@ -40,13 +40,21 @@ class ClipRecipe:
             model: nn.Module = open_clip.create_model(self.name, device=device, output_dict=True)
         return model
 
-    def transform(self, *, train: bool) -> Transform:
+    def transform(self, *, crop_scale: float | None = None) -> Transform:
         """Return open_clip's own transform: the random crop of training, or the one of evaluation.
+
+        Args:
+            crop_scale: Smallest area of the random crop, as a share of the image's; None: the
+                transform of evaluation.
 
         Returns:
             PIL image → (3, H, W) float32.
         """
-        made: Transform = image_transform_v2(PreprocessCfg(**self.preprocess), is_train=train)
+        made: Transform = image_transform_v2(
+            PreprocessCfg(**self.preprocess),
+            is_train=crop_scale is not None,
+            aug_cfg={"scale": (crop_scale or 1.0, 1.0)},
+        )
         return made
 
     @property

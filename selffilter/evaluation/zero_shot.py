@@ -108,7 +108,7 @@ def evaluate_zero_shot(
     ranks: list[Tensor] = []
     classes: list[Tensor] = []
     unusable = 0
-    for image, class_, bad in data.batches(recipe.transform(train=False), batch_size, max_pixels):
+    for image, class_, bad in data.batches(recipe.transform(), batch_size, max_pixels):
         unusable += bad
         if not len(image):
             continue

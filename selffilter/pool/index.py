@@ -167,6 +167,7 @@ def build_index(
     caption_key: str = "txt",
     workers: int = 1,
     bar: Callable[[int], AbstractContextManager[Bar]] = lambda _: nullcontext(NoBar()),
+    should_go_on: Callable[[], None] = lambda: None,
 ) -> str:
     """Index the tars that are not yet indexed, and return the version that holds all of them.
 
@@ -180,6 +181,7 @@ def build_index(
         caption_key: See `tar_scan.scan_tar`.
         workers: Processes to scan with.
         bar: Shows progress over so many shards.
+        should_go_on: Called after each shard; may raise to stop, what is scanned stays.
 
     Raises:
         UserError: If there is nothing usable, or a tar cannot be opened.
@@ -191,6 +193,7 @@ def build_index(
     with bar(len(jobs)) if jobs else nullcontext(NoBar()) as shown:
         for _ in _map(jobs, workers):
             shown.advance(1)
+            should_go_on()
     table = _shard_table([(f, found[f]) for f in ordered], index_dir)
     if sum(table["rows"].to_pylist()) == 0:
         first = next((p for p in table["problem"].to_pylist() if p), "the tars are empty")

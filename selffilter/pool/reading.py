@@ -199,10 +199,13 @@ def loader_over(
         pin_memory=torch.cuda.is_available(),
         prefetch_factor=4 if workers else None,
         persistent_workers=False,
-        # One thread a worker: more would fight with the model for the cores.
-        worker_init_fn=_one_thread,
+        worker_init_fn=_settle_worker,
     )
 
 
-def _one_thread(_: int) -> None:
+def _settle_worker(_: int) -> None:
+    # One thread: more would fight with the model for the cores.
     torch.set_num_threads(1)
+    # A process group of its own: Ctrl-C and torchrun signal the whole group of a rank, and a worker
+    # that dies of it takes the rank along before it has saved.
+    os.setpgid(0, 0)

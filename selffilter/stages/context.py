@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class RunContext:
     pool: Pool
     base: Base
     schedule: list[RoundSteps]
-    stop: StopRequest = field(default_factory=StopRequest)
+    stop: StopRequest
 
     @classmethod
     def of(
@@ -50,6 +50,7 @@ class RunContext:
         team: Team,
         screen: Screen,
         tracker: Tracker,
+        stop: StopRequest,
         pinned: dict[str, str],
     ) -> RunContext:
         """Open the pinned version of the pool and look up the model."""
@@ -65,6 +66,7 @@ class RunContext:
             pool=pool,
             base=Base(pool, config.seed, select.probe_fraction, select.probe_max_rows),
             schedule=round_steps(config),
+            stop=stop,
         )
 
     # --- what stages are made of --------------------------------------------------------------
@@ -78,9 +80,10 @@ class RunContext:
 
     def dataset(self, *, train: bool) -> PoolDataset:
         """Return rows → batches, with the transform of training or of evaluation."""
+        augment = train and self.config.train.augment
         return PoolDataset(
             self.pool,
-            self.recipe.transform(train=train and self.config.train.augment),
+            self.recipe.transform(crop_scale=self.config.train.crop_scale if augment else None),
             self.recipe.tokenize,
             max_pixels=self.config.pool.max_image_pixels,
             seed=self.config.seed,

@@ -17,7 +17,6 @@ from selffilter.scoring.pool_pass import PoolPass
 from selffilter.scoring.signals import find_signal
 from selffilter.stages.context import RunContext, Summary
 from selffilter.tables import shard_file
-from selffilter.training.trainer import Stopped
 
 AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16, "bf16-true": torch.bfloat16}
 """The dtype that encodes, by ``hardware.precision``; similarities are float32 in any case."""
@@ -67,8 +66,7 @@ def _score_with_model(context: RunContext, round_: int, shards: list[int], folde
 
         def progress(samples: int) -> None:
             bar.advance(samples)
-            if context.stop.requested:
-                raise Stopped
+            context.stop.check()
 
         pool_pass.score_shards(shards, folder, round_, bank, progress)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import gc
 
 import torch
 from torch import nn
@@ -40,6 +41,8 @@ def train(context: RunContext, steps: RoundSteps) -> Summary:
     end = begin
     if end is None or end.step < steps.end:
         end = _fit(context, steps, model.train(), begin, first_step)
+        # Trainer and module refer to each other; scoring wants their memory now.
+        gc.collect()
     if not context.team.is_main:
         return {}
 

@@ -20,6 +20,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
 from selffilter.clip.model import temperature
+from selffilter.interrupt import Stopped
 from selffilter.pool.reading import BatchRequest, PoolDataset, loader_over
 from selffilter.team import Team
 from selffilter.training.batch_plan import BatchPlan
@@ -92,10 +93,6 @@ class PoolData(L.LightningDataModule):
     def train_dataloader(self) -> Any:
         """Return the loader over the steps that are left (Lightning's hook)."""
         return loader_over(self._dataset, self._sampler, self._workers)
-
-
-class Stopped(Exception):
-    """Training was asked to stop; its state is saved."""
 
 
 class _Watch(L.Callback):
