@@ -5,9 +5,13 @@ import tarfile
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from selffilter.pool.index import Pool, build_index
+
+# The models of the tests are so small that a second thread costs more than it brings.
+torch.set_num_threads(1)
 
 
 def write_tar(path, samples, tar_format=tarfile.USTAR_FORMAT):

@@ -335,6 +335,20 @@ def test_restart_begins_each_round_from_fresh_weights(home: Path, tmp_path: Path
     assert rates[0] == pytest.approx(0.5 * 5e-4)  # warm-up again
 
 
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+def test_other_precisions_train_score_and_go_on(precision: str, home: Path, tmp_path: Path) -> None:
+    more = (f"hardware.precision={precision}", "hardware.deterministic=true", "rounds.count=2")
+    store = go(config_of(home, tmp_path, "half", *more))
+    torch.use_deterministic_algorithms(False)
+    scores = read_stage(store.stage(1, "score"))
+    usable = scores["failure"].to_numpy() == 0
+    assert np.isfinite(scores["neg_clip_loss"].to_numpy()[usable]).all()
+    kind = torch.bfloat16 if precision == "bf16-true" else torch.float32
+    state = TrainState.load(store.state(1))
+    assert {v.dtype for v in state.model.values() if v.is_floating_point()} == {kind}
+    assert {v.dtype for v in state.ema.values() if v.is_floating_point()} == {torch.float32}
+
+
 def torchrun(arguments: list[str], ranks: int, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", str(ranks), "-m", "selffilter", *arguments]
