@@ -45,12 +45,12 @@ def curves(axes, store: RunStore) -> None:
     shots = [r for r in records if r["kind"] == "zero_shot"]
     seen = [r["samples_seen"] / 1000 for r in rounds]
     top, bottom = axes
-    for key, label, colour in (
-        ("auc", "AUC of the scores", KEPT),
-        ("precision", "precision", GREY),
+    for key, label, colour, above in (
+        ("auc", "AUC of the scores", KEPT, 9),
+        ("precision", "precision of the confident share", GREY, -16),
     ):
         top.plot(seen, [r[key] for r in rounds], "o-", color=colour)
-        top.annotate(label, (seen[0], rounds[0][key]), (6, -14), textcoords="offset points",
+        top.annotate(label, (seen[0], rounds[0][key]), (4, above), textcoords="offset points",
                      color=colour, fontsize=9)  # fmt: skip
     top.set_title("the scores against the planted truth", fontsize=10, loc="left")
     top.set_ylim(0.5, 1)
