@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -70,8 +71,7 @@ def run(
     if only not in (None, "train", "score", "select"):
         raise UserError(f"--only {only!r} is not one of train, score, select.")
     loaded = load_config(config, overrides or [])
-    again = f"selffilter run {config}" + "".join(f" {word}" for word in overrides or [])
-    _run(loaded, only, again)
+    _run(loaded, only)
 
 
 @app.command()
@@ -154,18 +154,13 @@ def theory(
     print(f"report: {report}")
 
 
-def _run(config: Any, only: str | None, again: str) -> None:
-    from selffilter.interrupt import Stopped
+def _run(config: Any, only: str | None) -> None:
     from selffilter.run import run as run_loop
     from selffilter.tracking.console import Screen, what_lies_where
 
     def work(team: Any) -> None:
         screen = Screen(quiet=not team.is_main)
-        try:
-            store = run_loop(config, team, screen, only)
-        except Stopped:
-            screen.say(f"stopped and saved. Go on with:  {again}")
-            raise
+        store = run_loop(config, team, screen, only)
         if only is None:
             screen.say(what_lies_where(store))
 
@@ -182,6 +177,8 @@ def _with_team(accelerator: str, work: Any) -> None:
     try:
         work(team)
     except Stopped:
+        again = shlex.join(["selffilter", *sys.argv[1:]])
+        team.say(f"stopped and saved. The same command goes on:  {again}")
         sys.exit(EXIT_STOPPED)
     team.leave()
 
