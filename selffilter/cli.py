@@ -87,7 +87,10 @@ def demo(
     """Watch a small CLIP model clean 7,363 clip-arts with planted noise (minutes, no GPU)."""
     from selffilter.demo import run_demo
 
-    _with_team("auto", lambda team: run_demo(team, out, noise, seed, compare, overrides or []))
+    words = overrides or []
+    asked = [w.partition("=")[2] for w in words if w.startswith("hardware.accelerator=")]
+    accelerator = asked[-1] if asked else "auto"
+    _with_team(accelerator, lambda team: run_demo(team, out, noise, seed, compare, words))
 
 
 @app.command()

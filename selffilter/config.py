@@ -154,11 +154,11 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "hardware.accelerator": ("auto", "cpu", "gpu"),
     "hardware.precision": ("32-true", "bf16-mixed", "bf16-true"),
 }
-"""The words a field may have. Signals are looked up by name when scoring starts."""
+"""The words a field may have. A signal is looked up by its name when a run is opened."""
 
 _INF = float("inf")
 RANGES: dict[str, tuple[float, float]] = {
-    "pool.max_image_pixels": (1, _INF),
+    "pool.max_image_pixels": (1, 178_000_000),  # beyond it Pillow itself refuses
     "rounds.samples_seen": (1, _INF),
     "rounds.count": (1, 999),
     "rounds.bootstrap_fraction": (0, 1),
@@ -188,7 +188,6 @@ RANGES: dict[str, tuple[float, float]] = {
 
 MAY_CHANGE_ON_RESUME = (
     "runs_dir",
-    "pool.index_dir",
     "train.checkpoint_every_steps",
     "train.log_every_steps",
     "score.batch_size",

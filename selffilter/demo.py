@@ -34,7 +34,7 @@ def run_demo(
         raise UserError(f"--noise {noise} is not in [0, 0.9].")
     screen = Screen(quiet=not team.is_main)
     home = Path(team.decide(lambda: str(lay_out_demo(out / "demo-data", noise, seed))))
-    name = f"demo-noise{round(100 * noise):02d}-seed{seed}"
+    name = f"demo-noise{100 * noise:02g}-seed{seed}"
     config = _demo_config(home, out, name, seed, overrides)
     planted = read_json(home / "complete.json")
     screen.say(
@@ -47,7 +47,7 @@ def run_demo(
         for kind, changes in _controls(noise, home).items():
             screen.say(f"\n{kind} control, from the same bootstrap round")
             screen.begin_table()
-            stores[kind] = _train_control(store, f"{name}-{kind}", changes, team, screen)
+            stores[kind] = _train_control(store, f"{config.name}-{kind}", changes, team, screen)
         screen.say("\n" + team.decide(lambda: comparison_table(stores)))
     screen.say(what_lies_where(store))
     screen.say(_next_steps(store))

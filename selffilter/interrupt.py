@@ -29,12 +29,16 @@ class StopRequest:
     def __enter__(self) -> StopRequest:
         # Signals belong to the main thread; a loop run from another one cannot be asked.
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._ask) for number in _SIGNALS}
+            self._before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def ask(self) -> None:
+        """Ask to stop, from inside."""
+        self.requested = True
 
     def check(self) -> None:
         """Stop here if somebody asked.
@@ -45,7 +49,7 @@ class StopRequest:
         if self.requested:
             raise Stopped
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.requested = True

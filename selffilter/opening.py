@@ -43,6 +43,7 @@ def open_run(config: Config, store: RunStore, screen: Screen, stop: StopRequest)
         record = read_json(record_path)
         pinned: dict[str, str] = record["pool"]
         _pool(config, pinned).check_shards()
+        _check_truth(config, _pool(config, pinned))
         for difference in environment.version_differences(record):
             screen.say(f"note: {difference}")
         return pinned
@@ -52,8 +53,7 @@ def open_run(config: Config, store: RunStore, screen: Screen, stop: StopRequest)
     select = config.select
     base = Base(pool, config.seed, select.probe_fraction, select.probe_max_rows)
     outlook(config, base.size, pool.rows, flops=1, parameters=0)
-    if config.evaluate.truth:
-        Truth(Path(config.evaluate.truth), pool)
+    _check_truth(config, pool)
     write_json(record_path, environment.describe(config.seed) | {"pool": pinned})
     write_text(store.config_path, to_yaml(config))
     return pinned
@@ -79,6 +79,11 @@ def open_pool(config: Config, screen: Screen, stop: StopRequest) -> dict[str, st
         listed = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
         screen.say(f"{pool.rows:,} rows indexed; left out: {listed}")
     return pinned
+
+
+def _check_truth(config: Config, pool: Pool) -> None:
+    if config.evaluate.truth:
+        Truth(Path(config.evaluate.truth), pool)
 
 
 def _pool(config: Config, pinned: dict[str, str]) -> Pool:

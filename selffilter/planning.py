@@ -8,6 +8,8 @@ from selffilter.config import Config
 from selffilter.errors import UserError
 
 SCORING_SHARE_WARNED = 0.3
+TRAINING_TO_FORWARD = 3
+"""Forward and backward of a training step over the forward alone, in FLOPs."""
 _BYTES_SCORE_ROW = 32
 _BYTES_SELECTION_ROW = 40
 _STATE_COPIES = 4
@@ -77,6 +79,12 @@ def stages_of(config: Config, round_: int) -> tuple[str, ...]:
     return (
         ("train",) if last and not config.rounds.final_selection else ("train", "score", "select")
     )
+
+
+def last_stage(config: Config) -> tuple[int, str]:
+    """Return round and name of a run's last stage."""
+    last = config.rounds.count - 1
+    return last, stages_of(config, last)[-1]
 
 
 def ranks_allowed(global_batch_size: int, most: int = 1024) -> list[int]:
@@ -165,7 +173,7 @@ def outlook(
         "score" in stages_of(config, r) and scores_from(config, r) == "model"
         for r in range(config.rounds.count)
     )
-    training = 3.0 * flops * sum(row["samples"] for row in rows)
+    training = float(TRAINING_TO_FORWARD) * flops * sum(row["samples"] for row in rows)
     scoring = flops * passes * (pool_rows + min(config.score.bank_size, base_rows))
     if training and scoring / training > SCORING_SHARE_WARNED:
         warnings.append(

@@ -17,7 +17,7 @@ from selffilter.config import Config
 from selffilter.errors import UserError
 from selffilter.interrupt import StopRequest
 from selffilter.opening import open_run
-from selffilter.planning import RoundSteps, check_ranks, round_steps, stages_of
+from selffilter.planning import RoundSteps, check_ranks, last_stage, round_steps, stages_of
 from selffilter.stages.context import RunContext, Summary
 from selffilter.stages.finish import finish
 from selffilter.stages.score import score
@@ -50,8 +50,9 @@ def run(config: Config, team: Team, screen: Screen, only: str | None = None) -> 
     """
     check_ranks(config, team.size)
     store = RunStore(config.run_dir)
-    lease = Lease(store.root, screen.say) if team.is_main else contextlib.nullcontext()
-    with StopRequest() as stop, lease:
+    stop = StopRequest()
+    lease = Lease(store.root, screen.say, stop.ask) if team.is_main else contextlib.nullcontext()
+    with stop, lease:
         pinned = team.decide(lambda: open_run(config, store, screen, stop))
         tracker = open_trackers(config, store, silent=not team.is_main)
         context = RunContext.of(config, store, team, screen, tracker, stop, pinned)
@@ -71,7 +72,7 @@ def rounds(context: RunContext, only: str | None) -> None:
             _refuse_other(only, stage, steps.round)
             summary = STAGES[stage](context, steps)
             context.mark_done(steps, stage, summary)
-            if only:
+            if only and (steps.round, stage) != last_stage(context.config):
                 return
         context.show_round(steps)
     finish(context)

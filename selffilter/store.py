@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import socket
 import threading
 import time
@@ -44,6 +45,12 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         aside.unlink(missing_ok=True)
         raise
     _sync_directory(path.parent)
+
+
+def copy_atomically(source: Path, target: Path) -> None:
+    """Copy a file; the copy is there whole or not at all."""
+    with source.open("rb") as original:
+        write_atomically(target, lambda file: shutil.copyfileobj(original, file))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -137,9 +144,14 @@ class Lease:
         UserError: On entering, when another live process holds the run directory.
     """
 
-    def __init__(self, root: Path, say: Callable[[str], None] = print) -> None:
+    def __init__(
+        self,
+        root: Path,
+        say: Callable[[str], None] = print,
+        on_loss: Callable[[], None] = lambda: None,
+    ) -> None:
         self.path = Path(root) / "lease.json"
-        self._say = say
+        self._say, self._on_loss = say, on_loss
         self._token = uuid.uuid4().hex
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
@@ -206,8 +218,11 @@ class Lease:
             # have been taken over meanwhile. A missed beat (full disk, a hiccup of the file
             # system) is made up by the next one.
             with contextlib.suppress(OSError):
-                if self._holder().get("token") == self._token:
-                    write_json(self.path, self._record())
+                if self._holder().get("token") != self._token:
+                    self._say("another process has taken over this run: stopping")
+                    self._on_loss()
+                    return
+                write_json(self.path, self._record())
 
 
 def iterate_jsonl(path: Path) -> Iterator[dict[str, Any]]:

@@ -136,10 +136,11 @@ def join_team(accelerator: str) -> Team:
     """
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     use_gpu = accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available())
-    if use_gpu and local_rank >= torch.cuda.device_count():
+    local_size = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    if use_gpu and local_size > torch.cuda.device_count():
         raise UserError(
-            f"hardware.accelerator=gpu, but process {local_rank} of this node finds "
-            f"{torch.cuda.device_count()} GPU(s). Start fewer processes a node, or set "
+            f"{local_size} process(es) on this node, but {torch.cuda.device_count()} GPU(s) "
+            f"(hardware.accelerator={accelerator}). Start fewer processes a node, or set "
             "hardware.accelerator=cpu."
         )
     device = torch.device("cuda", local_rank) if use_gpu else torch.device("cpu")
@@ -149,7 +150,6 @@ def join_team(accelerator: str) -> Team:
         return Team(device)
     store, rank, size = next(iter(rendezvous("env://")))
     dist.init_process_group("nccl" if use_gpu else "gloo", store=store, rank=rank, world_size=size)
-    local_size = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     # A prefix of its own, so that our keys never meet torch's; the counter restarts with torchrun.
     restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     own = PrefixStore(f"selffilter-{restart}", store)

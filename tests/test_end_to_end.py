@@ -224,7 +224,9 @@ def test_stages_as_separate_jobs_equal_one_run(whole: RunStore, home: Path, tmp_
             go(config, only=stage)
     with pytest.raises(UserError, match="next stage"):
         go(config_of(home, tmp_path, "other"), only="score")
-    same_run(whole, go(config))
+    store = RunStore(config.run_dir)
+    assert (store.final / "subset.npy").exists()  # the last stage finishes the run
+    same_run(whole, store)
 
 
 @pytest.mark.parametrize("at", [1, 3, 5, 6, 11])
@@ -289,6 +291,10 @@ def test_a_fork_shares_the_bootstrap_and_goes_its_own_way(
     for round_ in range(ROUNDS):
         summary = store.summary(round_, "select")
         assert summary["selected"] == summary["diverse"] == summary["base"]
+        assert summary["account"] == whole.summary(round_, "select")["account"] | {
+            "base_scored": 0,
+            "base_not_scored": summary["base"],
+        }
     assert store.summary(0, "score")["scores_from"] == "none"
     assert read_json(store.final / "compute.json")["scoring_flops"] == 0
     a, b = (TrainState.load(s.state(ROUNDS - 1)).model for s in (whole, store))
@@ -333,6 +339,11 @@ def test_restart_begins_each_round_from_fresh_weights(home: Path, tmp_path: Path
     last = [r for r in iterate_jsonl(store.root / "metrics.jsonl") if r["kind"] == "train"]
     rates = [r["learning_rate"] for r in last if r["round"] == 1]
     assert rates[0] == pytest.approx(0.5 * 5e-4)  # warm-up again
+    # The moving average starts with the weights: after one step it has all but left the old ones.
+    steps = store.summary(1, "train")["samples_seen"] // BATCH - 5
+    state = TrainState.load(store.state(1))
+    moved = [(state.ema[n] - state.model[n]).abs().max() for n in ("visual.conv1.weight",)]
+    assert steps == 3 and max(moved) < 5e-4
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])

@@ -7,9 +7,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from selffilter.clip.model import ClipRecipe
 
-TRAINING_TO_FORWARD = 3
-"""Forward and backward of a training step over the forward alone, in FLOPs."""
-
 
 def forward_flops(recipe: ClipRecipe) -> int:
     """Return the FLOPs of encoding one pair with both towers (a multiply-add counts as two)."""

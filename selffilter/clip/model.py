@@ -80,7 +80,10 @@ def find_recipe(name: str) -> ClipRecipe:
         path = Path(name)
         if not path.is_file():
             raise UserError(f"model.name: there is no model config {name}.")
-        config = read_json(path)
+        try:
+            config = read_json(path)
+        except ValueError as error:
+            raise UserError(f"{name} is not JSON: {error}.") from error
         if not {"embed_dim", "vision_cfg", "text_cfg"} <= set(config):
             raise UserError(f"{name} is not an open_clip model config (embed_dim, vision_cfg, …).")
         open_clip.add_model_config(path)

@@ -37,7 +37,7 @@ def lay_out_demo(folder: Path, noise: float, seed: int) -> Path:
         The folder with ``pool/*.tar``, ``truth.parquet``, ``truth_scores.parquet`` and
         ``eval/openclipart``.
     """
-    home = folder / f"openclipart-noise{round(100 * noise):02d}-seed{seed}"
+    home = folder / f"openclipart-noise{100 * noise:02g}-seed{seed}"
     if (home / "complete.json").exists():
         return home
     samples = pq.read_table(ASSETS / "openclipart.parquet").to_pylist()

@@ -264,10 +264,8 @@ def _shard_table(shards: list[tuple[str, ShardPath]], index_dir: Path) -> pa.Tab
 
 def _write_version(table: pa.Table, index_dir: Path, caption_key: str) -> str:
     digest = hashlib.sha256(caption_key.encode())
-    for fingerprint, rows in zip(
-        table["fingerprint"].to_pylist(), table["rows"].to_pylist(), strict=True
-    ):
-        digest.update(f"{fingerprint}:{rows}\n".encode())
+    for shard in table.select(["fingerprint", "rows", "path"]).to_pylist():
+        digest.update(f"{shard['fingerprint']}:{shard['rows']}:{shard['path']}\n".encode())
     version = digest.hexdigest()[:16]
     folder = index_dir / "versions"
     if not (folder / f"{version}.arrow").exists():

@@ -181,6 +181,13 @@ class PoolDataset(Dataset[dict[str, torch.Tensor]]):
         return {**self.__dict__, "_reader": RowReader(self._pool)}
 
 
+def padded_requests(rows_N: NDArray[np.int64], batch_size: int) -> list[BatchRequest]:
+    """Cut rows into requests of one size, nothing random in them; the last is padded with -1."""
+    padded = np.full(-(-len(rows_N) // batch_size) * batch_size, -1, dtype=np.int64)
+    padded[: len(rows_N)] = rows_N
+    return [BatchRequest(part) for part in padded.reshape(-1, batch_size)]
+
+
 def loader_over(
     dataset: PoolDataset, requests: Any, workers: int
 ) -> torch.utils.data.DataLoader[dict[str, torch.Tensor]]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from selffilter.errors import UserError
 from selffilter.pool import uids
 from selffilter.pool.base import Base
+from selffilter.pool.reading import PoolDataset, loader_over, padded_requests
 from selffilter.scoring.table import score_table
 from selffilter.tables import read_table, shard_file, write_table
 
@@ -41,28 +42,68 @@ class GivenScores:
             raise UserError(
                 f"score.given_scores={path} is no Parquet of uid (32 hex digits) and score: {error}"
             ) from error
-        self._uids, self._scores = uids.to_arrow(uids_N2), scores_N
+        order = np.lexsort((uids_N2[:, 1], uids_N2[:, 0]))
+        self._hi, self._lo = uids_N2[order, 0], uids_N2[order, 1]
+        self._scores = scores_N[order]
 
     def of(self, uids_N2: NDArray[np.uint64]) -> NDArray[np.float32]:
         """Return the score of each uid, (N,) float32; NaN where the table has none."""
-        place = pc.index_in(uids.to_arrow(uids_N2), value_set=self._uids)
         found = np.full(len(uids_N2), np.nan, dtype=np.float32)
-        known_N = place.is_valid().to_numpy(zero_copy_only=False)
-        found[known_N] = self._scores[place.drop_null().to_numpy()]
+        first = np.searchsorted(self._hi, uids_N2[:, 0], side="left")
+        end = np.searchsorted(self._hi, uids_N2[:, 0], side="right")
+        # Uids that share their first half are next to each other: almost always there is one.
+        for ahead in range(int((end - first).max(initial=0))):
+            place = first + ahead
+            here = np.flatnonzero(place < end)
+            hit = here[self._lo[place[here]] == uids_N2[here, 1]]
+            found[hit] = self._scores[place[hit]]
         return found
 
 
 def write_given_scores(
-    given: GivenScores | None, base: Base, shards: list[int], folder: Path, signal: str, round_: int
+    given: GivenScores | None,
+    base: Base,
+    verdicts: Iterable[tuple[int, NDArray[np.uint8]]],
+    folder: Path,
+    signal: str,
+    round_: int,
 ) -> None:
-    """Write the score tables of shards from given scores, or without any; no model is asked."""
-    for shard in shards:
+    """Write the score tables of shards from given scores, or without any; no model is asked.
+
+    Args:
+        given: The scores; None: no row gets one.
+        base: Which rows are readable, and which are the probe.
+        verdicts: Shard, and the verdict on each of its readable rows.
+        folder: Where the files go.
+        signal: Name of the column.
+        round_: What `scored_round` says.
+    """
+    for shard, failures in verdicts:
         rows = base.readable(shard)
-        scores = (
-            np.full(len(rows), np.nan, np.float32)
-            if given is None
-            else given.of(base.pool.uids_of(rows))
-        )
-        failures = np.zeros(len(rows), np.uint8)
-        table = score_table(base, shard, rows, {signal: scores}, failures, round_)
+        scores = given.of(base.pool.uids_of(rows)) if given else np.full(len(rows), np.nan)
+        columns = {signal: np.where(failures == 0, scores, np.nan).astype(np.float32)}
+        table = score_table(base, shard, rows, columns, failures, round_)
         write_table(shard_file(folder, shard), table)
+
+
+def decode_verdicts(
+    dataset: PoolDataset, base: Base, shards: list[int], batch_size: int, workers: int
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Decode shards for the verdicts alone, so that controls leave out what the loop leaves out."""
+    requests = {shard: padded_requests(base.readable(shard), batch_size) for shard in shards}
+    batches = iter(loader_over(dataset, [r for s in shards for r in requests[s]], workers))
+    for shard in shards:
+        parts = [np.empty(0, np.uint8)]
+        for _ in requests[shard]:
+            batch = next(batches)
+            parts.append(batch["failure"][batch["row"] >= 0].numpy())
+        yield shard, np.concatenate(parts)
+
+
+def carried_verdicts(
+    base: Base, shards: list[int], before: Path
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Take the verdicts on shards' readable rows from the score tables of the round before."""
+    for shard in shards:
+        failure_N = read_table(shard_file(before, shard), ["failure"])["failure"].to_numpy()
+        yield shard, failure_N[base.readable(shard) - base.pool.first_row[shard]]

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from selffilter.clip.model import encode, load_weights, save_weights, temperature
 from selffilter.pool.base import Base
 from selffilter.pool.failures import Failure
-from selffilter.pool.reading import BatchRequest, PoolDataset, loader_over
+from selffilter.pool.reading import BatchRequest, PoolDataset, loader_over, padded_requests
 from selffilter.scoring.facts import Bank, Facts
 from selffilter.scoring.signals import Signal
 from selffilter.scoring.table import score_table
@@ -137,10 +137,7 @@ class PoolPass:
             write_table(shard_file(folder, shard), table)
 
     def _requests(self, rows: NDArray[np.int64]) -> list[BatchRequest]:
-        size = self._batch_size
-        padded = np.full(-(-len(rows) // size) * size, -1, dtype=np.int64)
-        padded[: len(rows)] = rows
-        return [BatchRequest(padded[i : i + size]) for i in range(0, len(padded), size)]
+        return padded_requests(rows, self._batch_size)
 
     def _encoded(
         self, requests: list[BatchRequest]
@@ -161,5 +158,5 @@ def _refuse_nonfinite(table: pa.Table, signals: list[str]) -> None:
         if bad:
             raise RuntimeError(
                 f"{bad} of {int(usable_N.sum())} rows got a {name} that is not finite: the model "
-                "has diverged. Lower train.learning_rate, or set train.clip_grad_norm."
+                "has diverged. Begin a new run with a lower train.learning_rate."
             )

@@ -128,21 +128,22 @@ class RunContext:
         """Finish a stage: its marker comes last of all."""
 
         def mark() -> None:
-            self.store.mark_done(steps.round, stage, {k: _plain(v) for k, v in summary.items()})
-            if stage == stages_of(self.config, steps.round)[-1]:
-                self.log("round_summary", steps.round, stage, steps.end, self._whole(steps))
+            plain = {key: without_nan(value) for key, value in summary.items()}
+            *earlier, last = stages_of(self.config, steps.round)
+            if stage == last:
+                whole = self.store.round_summary(steps.round, earlier) | plain
+                self.log("round_summary", steps.round, stage, steps.end, whole)
+            self.store.mark_done(steps.round, stage, plain)
 
         self.team.decide(mark)
 
     def show_round(self, steps: RoundSteps) -> None:
         """Show the row of a finished round."""
         if self.team.is_main:
-            self.screen.round_row(self._whole(steps))
-
-    def _whole(self, steps: RoundSteps) -> Summary:
-        return self.store.round_summary(steps.round, stages_of(self.config, steps.round))
+            stages = stages_of(self.config, steps.round)
+            self.screen.round_row(self.store.round_summary(steps.round, stages))
 
 
-def _plain(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
     """JSON has no NaN: what is undefined is null."""
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -5,15 +5,14 @@ Leaves ``final/``: an open_clip folder, ``subset.npy`` and ``compute.json``.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
-from selffilter.clip.flops import TRAINING_TO_FORWARD, forward_flops
+from selffilter.clip.flops import forward_flops
 from selffilter.clip.model import export, load_weights
 from selffilter.evaluation.truth import Truth
-from selffilter.planning import scores_from
-from selffilter.stages.context import RunContext, Summary
-from selffilter.store import write_json
+from selffilter.planning import TRAINING_TO_FORWARD, scores_from
+from selffilter.stages.context import RunContext, Summary, without_nan
+from selffilter.store import copy_atomically, write_json
 
 
 def finish(context: RunContext) -> None:
@@ -27,7 +26,8 @@ def _finish(context: RunContext) -> None:
     export(store.final, context.recipe, load_weights(store.model(last)))
     selected = last if config.rounds.final_selection else last - 1
     if selected >= 0:
-        shutil.copyfile(store.stage(selected, "select") / "subset.npy", store.final / "subset.npy")
+        subset = store.stage(selected, "select") / "subset.npy"
+        copy_atomically(subset, store.final / "subset.npy")
     write_json(store.final / "compute.json", _compute(context))
 
 
@@ -51,5 +51,5 @@ def _compute(context: RunContext) -> Summary:
             for steps in context.schedule
             for rows in context.plan(steps).consumed(steps.steps)
         ]
-        account["clean_share"] = sum(clean) / seen
+        account["clean_share"] = without_nan(sum(clean) / seen)
     return account

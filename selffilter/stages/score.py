@@ -6,16 +6,21 @@ Leaves ``scores/SSSSS.parquet``, one file a shard: the file is there = the shard
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 import torch
 
 from selffilter.planning import RoundSteps, scores_from
-from selffilter.scoring.given import GivenScores, write_given_scores
+from selffilter.scoring.given import (
+    GivenScores,
+    carried_verdicts,
+    decode_verdicts,
+    write_given_scores,
+)
 from selffilter.scoring.pool_pass import PoolPass
 from selffilter.scoring.signals import find_signal
 from selffilter.stages.context import RunContext, Summary
+from selffilter.store import copy_atomically
 from selffilter.tables import shard_file
 
 AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16, "bf16-true": torch.bfloat16}
@@ -39,10 +44,25 @@ def score(context: RunContext, steps: RoundSteps) -> Summary:
         for shard in mine:
             link(shard_file(context.store.stage(round_ - 1, "score"), shard), folder)
     else:
-        given = GivenScores(Path(str(c.score.given_scores))) if source == "given" else None
-        write_given_scores(given, context.base, mine, folder, c.score.signal, round_)
+        _score_without_model(context, round_, mine, folder)
     context.team.wait_for_all()
     return {"scores_from": source, "signal": c.score.signal}
+
+
+def _score_without_model(context: RunContext, round_: int, shards: list[int], folder: Path) -> None:
+    """Write given scores, or none; what cannot be decoded is found out in the bootstrap round."""
+    c = context.config
+    todo = [shard for shard in shards if not shard_file(folder, shard).exists()]
+    given = None
+    if scores_from(c, round_) == "given":
+        given = GivenScores(Path(str(c.score.given_scores)))
+    if round_:
+        verdicts = carried_verdicts(context.base, todo, context.store.stage(round_ - 1, "score"))
+    else:
+        dataset = context.dataset(train=False)
+        workers = c.hardware.workers
+        verdicts = decode_verdicts(dataset, context.base, todo, c.score.batch_size, workers)
+    write_given_scores(given, context.base, verdicts, folder, c.score.signal, round_)
 
 
 def _score_with_model(context: RunContext, round_: int, shards: list[int], folder: Path) -> None:
@@ -80,4 +100,4 @@ def link(path: Path, folder: Path) -> None:
     try:
         os.link(path, target)
     except OSError:
-        shutil.copyfile(path, target)
+        copy_atomically(path, target)

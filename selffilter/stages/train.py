@@ -38,6 +38,8 @@ def train(context: RunContext, steps: RoundSteps) -> Summary:
     if first_step == 0 and context.team.is_main:
         untrained = context.zero_shot(model.to(context.team.device).eval(), steps, 0, "train")
         context.screen.round_row({"samples_seen": 0} | untrained)
+    # Not in a collective: evaluating may take longer than NCCL's watchdog waits.
+    context.team.wait_for_all()
     end = begin
     if end is None or end.step < steps.end:
         end = _fit(context, steps, model.train(), begin, first_step)
@@ -73,6 +75,7 @@ def _fit(
         first_step=first_step,
         ema=move(begin.ema if begin else fresh_ema(model), context.team.device),
         ema_decay=c.train.ema_decay,
+        ema_begin=_horizon(context, steps)[0],
         clip_grad_norm=c.train.clip_grad_norm,
     )
     done = first_step - steps.begin
@@ -138,10 +141,14 @@ def _optimizer(
     return optimizer
 
 
-def _learning_rate(context: RunContext, steps: RoundSteps, step: int) -> float:
-    """Over the whole run; with restarts, over the round."""
+def _horizon(context: RunContext, steps: RoundSteps) -> tuple[int, int]:
+    """Return where weights and schedule begin and end: the run, or with restarts the round."""
     restart = context.config.rounds.between == "restart"
-    begin, end = (steps.begin, steps.end) if restart else (0, context.schedule[-1].end)
+    return (steps.begin, steps.end) if restart else (0, context.schedule[-1].end)
+
+
+def _learning_rate(context: RunContext, steps: RoundSteps, step: int) -> float:
+    begin, end = _horizon(context, steps)
     t = context.config.train
     return learning_rate(
         step - begin,

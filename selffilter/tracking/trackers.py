@@ -52,8 +52,9 @@ class Trackers:
 class JsonlTracker:
     """``rounds/RRR/metrics.jsonl``, and all of them together in ``metrics.jsonl``.
 
-    What was logged after the checkpoint that a stage goes on from is taken back, so the file of an
-    interrupted run has the records of an uninterrupted one.
+    What was logged after the checkpoint that a stage goes on from is taken back, so nothing stands
+    twice. (The first mean loss after it is over fewer steps, if the checkpoint did not fall on a
+    multiple of ``train.log_every_steps``.)
     """
 
     def __init__(self, store: RunStore) -> None:

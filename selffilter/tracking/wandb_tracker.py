@@ -23,7 +23,7 @@ class WandbTracker:
     Args:
         store: The run directory.
         config: The resolved config, for W&B's table.
-        mode: "auto" (online if the user is logged in, else offline), "online" or "offline".
+        mode: "online", "offline" or "auto": WANDB_MODE, else online if the user is logged in.
         project: W&B project.
         name: Display name.
         group: W&B group, or None.
@@ -82,7 +82,8 @@ class WandbTracker:
 
 def _mode(asked: str) -> Literal["online", "offline"]:
     if asked == "auto":
-        return "online" if logged_in() else "offline"
+        by_default = "online" if logged_in() else "offline"
+        asked = os.environ.get("WANDB_MODE", by_default)
     return "online" if asked == "online" else "offline"
 
 

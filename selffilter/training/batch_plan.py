@@ -119,8 +119,9 @@ class BatchPlan:
         while window < len(starts) and starts[window] < end:
             rows = self._window(epoch, pass_, window)
             start = int(starts[window])
-            if part := rows[max(0, first - start) : end - start].tolist():
-                yield np.array(part, dtype=np.int64)
+            part = rows[max(0, first - start) : end - start]
+            if len(part):
+                yield part.copy()
             window += 1
 
     def _make_order(self, epoch: int, pass_: int) -> _Order:

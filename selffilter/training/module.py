@@ -28,6 +28,8 @@ class ClipTraining(L.LightningModule):
         first_step: Optimizer steps done before.
         ema: Moving average of the weights after these steps.
         ema_decay: Its decay a step; less in the first steps, as in (1 + t) / (10 + t).
+        ema_begin: The step at which the weights were fresh, from which t counts.
+        clip_grad_norm: Largest norm of all gradients together; None: no clipping.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class ClipTraining(L.LightningModule):
         first_step: int,
         ema: dict[str, Tensor],
         ema_decay: float,
+        ema_begin: int = 0,
         clip_grad_norm: float | None = None,
     ) -> None:
         super().__init__()
@@ -51,7 +54,7 @@ class ClipTraining(L.LightningModule):
         self._make_optimizer = make_optimizer
         self._learning_rate = learning_rate
         self._seed = seed
-        self._ema_decay = ema_decay
+        self._ema_decay, self._ema_begin = ema_decay, ema_begin
         self._clip_grad_norm = clip_grad_norm
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -83,7 +86,8 @@ class ClipTraining(L.LightningModule):
 
     @torch.no_grad()
     def _update_ema(self) -> None:
-        decay = min(self._ema_decay, (1 + self.step) / (10 + self.step))
+        t = self.step - self._ema_begin
+        decay = min(self._ema_decay, (1 + t) / (10 + t))
         current = self.model.state_dict()
         moving = [name for name, value in current.items() if value.is_floating_point()]
         averages = [self.ema[name] for name in moving]

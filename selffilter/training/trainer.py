@@ -7,6 +7,9 @@ position is the optimizer step alone, and the loader is built from it.
 
 from __future__ import annotations
 
+import math
+import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -112,8 +115,13 @@ class _Watch(L.Callback):
         self._report, self._report_every = report, report_every
         self._checkpoint, self._checkpoint_every = checkpoint, checkpoint_every
         self._should_stop = should_stop
+        self._on_sigterm = signal.getsignal(signal.SIGTERM)
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
+        # Lightning puts a handler of its own before ours, which broadcasts from inside the signal
+        # and ends the fit before anything is saved (2.6.6). The stop is ours to agree on.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._on_sigterm)
         self._restart_counts(module.device)
         self._batch_end = time.perf_counter()
 
@@ -133,6 +141,7 @@ class _Watch(L.Callback):
         if module.step % self._report_every == 0:
             stop = self._make_report(module) or stop
         if self._team.is_main and (stop or module.step % self._checkpoint_every == 0):
+            _refuse_nonfinite(float(self._sums[0]), module.step)
             self._checkpoint(snapshot(module))
         if stop:
             raise Stopped
@@ -149,11 +158,7 @@ class _Watch(L.Callback):
         if dist.is_initialized():
             dist.all_reduce(sums)
         loss, valid = (sums[:2] / sums[2]).tolist()
-        if loss != loss or abs(loss) == float("inf"):
-            raise RuntimeError(
-                f"the loss is {loss} at step {module.step}. Lower train.learning_rate, or set "
-                "train.clip_grad_norm; the run can go on from its last checkpoint."
-            )
+        _refuse_nonfinite(loss, module.step)
         seconds = time.perf_counter() - self._since
         if self._team.is_main:
             self._report(
@@ -173,6 +178,14 @@ class _Watch(L.Callback):
     def _restart_counts(self, device: torch.device) -> None:
         self._sums = torch.zeros(3, device=device)
         self._samples, self._waited, self._since = 0, 0.0, time.perf_counter()
+
+
+def _refuse_nonfinite(loss: float, step: int) -> None:
+    if not math.isfinite(loss):
+        raise RuntimeError(
+            f"the loss is {loss} at step {step}. Begin a new run with a lower train.learning_rate "
+            "or with train.clip_grad_norm, or fork this one from an earlier round with them."
+        )
 
 
 def snapshot(module: ClipTraining) -> TrainState:
@@ -250,6 +263,8 @@ def fit(
         warnings.filterwarnings("ignore", module="lightning")
         trainer.fit(module, datamodule=PoolData(dataset, sampler, workers))
     if module.step != segment.end:
+        if team.is_main:
+            checkpoint(snapshot(module))
         raise Stopped
     return snapshot(module)
 

@@ -75,18 +75,31 @@ def test_what_is_no_parquet_is_refused_by_name(tmp_path):
             GivenScores(tmp_path / name)
 
 
+def usable(base):
+    """Return the verdicts on three shards whose rows can all be decoded."""
+    return [(shard, np.zeros(len(base.readable(shard)), np.uint8)) for shard in range(3)]
+
+
+def test_uids_that_share_their_first_half_are_told_apart(tmp_path):
+    texts = ["0" * 16 + f"{i:016x}" for i in (5, 1, 9)]
+    scores = given(tmp_path / "s.parquet", texts, [5, 1, 9])
+    asked = uids.from_hex([texts[2], "0" * 32, texts[0], "f" * 32, texts[1]])
+    np.testing.assert_array_equal(scores.of(asked), [9, np.nan, 5, np.nan, 1])
+
+
 def test_score_tables_are_written_from_given_scores(tiny_pool, tmp_path):
     texts = uids.to_hex(tiny_pool.uids_of(np.arange(8)))
     scores = given(tmp_path / "s.parquet", texts[:6], np.arange(6) / 4)
     base = Base(tiny_pool, seed=0)
-    write_given_scores(scores, base, [0, 1, 2], tmp_path / "scores", "given", 3)
+    write_given_scores(scores, base, usable(base), tmp_path / "scores", "given", 3)
     read = read_scores(tmp_path / "scores", 3, "given")
     np.testing.assert_array_equal(read.scores_N, [0, 0.25, 0.5, 0.75, 1, 1.25, np.nan, np.nan])
     assert read.in_base.all()
 
 
 def test_without_scores_every_row_is_written_without_one(tiny_pool, tmp_path):
-    write_given_scores(None, Base(tiny_pool, 0), [0, 1, 2], tmp_path / "scores", "cosine", 0)
+    base = Base(tiny_pool, 0)
+    write_given_scores(None, base, usable(base), tmp_path / "scores", "cosine", 0)
     read = read_scores(tmp_path / "scores", 3, "cosine")
     assert np.isnan(read.scores_N).all()
     assert read.rows_N.tolist() == list(range(8))

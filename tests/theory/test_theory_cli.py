@@ -26,7 +26,7 @@ def test_processes_do_not_change_the_numbers():
     alone, shared = (
         EXPERIMENTS["table"].run(Effort(seeds=2, workers=workers, quick=True)) for workers in (1, 2)
     )
-    # To rounding: the linear algebra of a worker has one thread, that of this process may have more.
+    # To rounding: a worker's linear algebra has one thread, this process' may have more.
     for one, other in zip(alone, shared, strict=True):
         assert one == other | {"error": pytest.approx(other["error"], rel=1e-8)}
 

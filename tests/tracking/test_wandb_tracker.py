@@ -1,7 +1,7 @@
 """The W&B run of a selffilter run: offline, one for all rounds, on axes of its own."""
 
 from selffilter.store import RunStore, read_json
-from selffilter.tracking.wandb_tracker import WandbTracker, logged_in
+from selffilter.tracking.wandb_tracker import WandbTracker, _mode, logged_in
 
 
 def open_tracker(root):
@@ -47,3 +47,7 @@ def test_being_logged_in_is_found_without_the_network(tmp_path, monkeypatch):
     monkeypatch.delenv("NETRC")
     monkeypatch.setenv("WANDB_API_KEY", "key")
     assert logged_in()
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    assert _mode("auto") == "online"
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert _mode("auto") == "offline"
