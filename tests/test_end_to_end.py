@@ -339,11 +339,6 @@ def test_restart_begins_each_round_from_fresh_weights(home: Path, tmp_path: Path
     last = [r for r in iterate_jsonl(store.root / "metrics.jsonl") if r["kind"] == "train"]
     rates = [r["learning_rate"] for r in last if r["round"] == 1]
     assert rates[0] == pytest.approx(0.5 * 5e-4)  # warm-up again
-    # The moving average starts with the weights: after one step it has all but left the old ones.
-    steps = store.summary(1, "train")["samples_seen"] // BATCH - 5
-    state = TrainState.load(store.state(1))
-    moved = [(state.ema[n] - state.model[n]).abs().max() for n in ("visual.conv1.weight",)]
-    assert steps == 3 and max(moved) < 5e-4
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
