@@ -218,7 +218,8 @@ class Lease:
             # have been taken over meanwhile. A missed beat (full disk, a hiccup of the file
             # system) is made up by the next one.
             with contextlib.suppress(OSError):
-                if self._holder().get("token") != self._token:
+                # No answer is not another holder: a lease that cannot be read is written again.
+                if self._holder().get("token", self._token) != self._token:
                     self._say("another process has taken over this run: stopping")
                     self._on_loss()
                     return
