@@ -12,7 +12,7 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ class PoolConfig:
 
     shards: list[str] = MISSING
     caption_key: str = "txt"
+    subset: str | None = None
     max_image_pixels: int = 100_000_000
     index_dir: str | None = None
 
@@ -209,7 +210,7 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
         UserError: A key, type or value that the schema does not know, by its name.
     """
     merged = OmegaConf.structured(Config)
-    sources = [] if path is None else [(str(path), _read_yaml(path))]
+    sources = [] if path is None else [(str(path), read_yaml(path))]
     sources.append(("the command line", _parse_overrides(overrides)))
     for where, values in sources:
         _refuse_unknown(values, Config, where)
@@ -232,7 +233,7 @@ def to_yaml(config: Config) -> str:
 
 def flatten(config: Config) -> dict[str, Any]:
     """Return the config as ``{"train.learning_rate": 0.0005, …}``."""
-    return dict(_leaves(dataclasses.asdict(config), ""))
+    return dict(leaves(dataclasses.asdict(config)))
 
 
 def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
@@ -241,17 +242,22 @@ def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
     return {key: (a[key], b[key]) for key in a if a[key] != b[key]}
 
 
+def changed_fields(old: Config, new: Config) -> list[str]:
+    """Return a line for each field that differs and may not, if a run is to be continued."""
+    return [
+        f"  {key}: {before!r} -> {after!r}"
+        for key, (before, after) in differences(old, new).items()
+        if not any(key == free or key.startswith(free + ".") for free in MAY_CHANGE_ON_RESUME)
+    ]
+
+
 def refuse_changed(old: Config, new: Config) -> None:
     """Check that a run may be continued with another config.
 
     Raises:
         UserError: Naming field by field what may not change.
     """
-    wrong = [
-        f"  {key}: {before!r} -> {after!r}"
-        for key, (before, after) in differences(old, new).items()
-        if not any(key == free or key.startswith(free + ".") for free in MAY_CHANGE_ON_RESUME)
-    ]
+    wrong = changed_fields(old, new)
     if wrong:
         raise UserError(
             f"run {old.name!r} was begun with another config:\n"
@@ -299,7 +305,7 @@ def validate(config: Config) -> None:
         if flat[key] not in choices:
             raise UserError(
                 f"{key}={flat[key]!r} is not one of {', '.join(choices)}."
-                + _nearest(str(flat[key]), choices)
+                + nearest(str(flat[key]), choices)
             )
     for key, (low, high) in RANGES.items():
         value = flat[key]
@@ -321,7 +327,12 @@ def validate(config: Config) -> None:
         raise UserError("score.signal=given needs score.given_scores: a Parquet of uid and score.")
 
 
-def _read_yaml(path: Path) -> DictConfig:
+def read_yaml(path: Path) -> DictConfig:
+    """Read a mapping of fields.
+
+    Raises:
+        UserError: If there is no such file, or it is no such mapping.
+    """
     if not path.is_file():
         raise UserError(f"there is no config file {path}.")
     try:
@@ -351,8 +362,8 @@ def _refuse_unknown(values: DictConfig, schema: type, where: str, prefix: str = 
             everywhere = list(_field_names(Config))
             hint = (
                 _elsewhere(str(key), everywhere)
-                or _nearest(str(key), known, prefix)
-                or _nearest(name, everywhere)
+                or nearest(str(key), known, prefix)
+                or nearest(name, everywhere)
             )
             raise UserError(f"{where}: there is no field {name!r}.{hint}")
         child = known[key]
@@ -375,7 +386,8 @@ def _field_names(schema: type, prefix: str = "") -> Iterable[str]:
             yield f"{prefix}{name}"
 
 
-def _nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
+def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """Return a sentence with the known word that is most like a mistyped one; "" if none is."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f" Did you mean {prefix + close[0]!r}?" if close else ""
 
@@ -386,10 +398,11 @@ def _elsewhere(key: str, everywhere: list[str]) -> str:
     return f" Did you mean {same[0]!r}?" if same else ""
 
 
-def _leaves(tree: dict[str, Any], prefix: str) -> Iterable[tuple[str, Any]]:
+def leaves(tree: Mapping[Any, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """Yield the leaves of a tree of mappings, ``("train.learning_rate", 0.0005)``, …"""
     for key, value in tree.items():
         if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
+            yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 

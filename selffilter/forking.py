@@ -22,6 +22,7 @@ FIXED = (
     "seed",
     "pool.shards",
     "pool.caption_key",
+    "pool.subset",
     "model.name",
     "train.global_batch_size",
     "select.probe_fraction",
@@ -51,7 +52,7 @@ def fork(source: RunStore, config: Config, from_round: int) -> RunStore:
     if not source.is_done(from_round, "train"):
         raise UserError(f"{source.root} has not finished the training of round {from_round}.")
     old = read_run_config(source.config_path)
-    _refuse_misfit(old, config, from_round)
+    refuse_misfit(old, config, from_round)
 
     shared = [(r, stage) for r in range(from_round) for stage in STAGES] + [(from_round, "train")]
     model_scores = scores_from(old, from_round) == scores_from(config, from_round) == "model"
@@ -71,8 +72,12 @@ def fork(source: RunStore, config: Config, from_round: int) -> RunStore:
     return store
 
 
-def _refuse_misfit(old: Config, new: Config, from_round: int) -> None:
-    """Refuse a fork that would not be the run it claims to be."""
+def refuse_misfit(old: Config, new: Config, from_round: int) -> None:
+    """Refuse a fork that would not be the run it claims to be.
+
+    Raises:
+        UserError: Naming the field in which two configs do not fit up to `from_round`.
+    """
     a, b = flatten(old), flatten(new)
     for key in FIXED:
         if a[key] != b[key]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
 from selffilter import environment
 from selffilter.clip.model import find_recipe
 from selffilter.config import Config, read_run_config, refuse_changed, to_yaml
+from selffilter.errors import UserError
 from selffilter.evaluation.truth import Truth
 from selffilter.evaluation.zero_shot import ClassificationSet
 from selffilter.interrupt import StopRequest
@@ -42,6 +44,11 @@ def open_run(config: Config, store: RunStore, screen: Screen, stop: StopRequest)
         refuse_changed(read_run_config(store.config_path), config)
         record = read_json(record_path)
         pinned: dict[str, str] = record["pool"]
+        if record.get("subset_sha256") != _subset_hash(config):
+            raise UserError(
+                f"pool.subset={config.pool.subset} has changed since the run was begun with it: "
+                "put the file back, or give the new run another name (name=…)."
+            )
         _pool(config, pinned).check_shards()
         _check_truth(config, _pool(config, pinned))
         for difference in environment.version_differences(record):
@@ -50,11 +57,12 @@ def open_run(config: Config, store: RunStore, screen: Screen, stop: StopRequest)
 
     pinned = open_pool(config, screen, stop)
     pool = _pool(config, pinned)
-    select = config.select
-    base = Base(pool, config.seed, select.probe_fraction, select.probe_max_rows)
+    base = Base.of(pool, config)
     outlook(config, base.size, pool.rows, flops=1, parameters=0)
     _check_truth(config, pool)
-    write_json(record_path, environment.describe(config.seed) | {"pool": pinned})
+    described = environment.describe(config.seed)
+    subset = {"subset_sha256": _subset_hash(config)} if config.pool.subset else {}
+    write_json(record_path, described | {"pool": pinned} | subset)
     write_text(store.config_path, to_yaml(config))
     return pinned
 
@@ -79,6 +87,14 @@ def open_pool(config: Config, screen: Screen, stop: StopRequest) -> dict[str, st
         listed = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
         screen.say(f"{pool.rows:,} rows indexed; left out: {listed}")
     return pinned
+
+
+def _subset_hash(config: Config) -> str | None:
+    path = config.pool.subset
+    try:
+        return None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"pool.subset={path} cannot be read: {error}") from error
 
 
 def _check_truth(config: Config, pool: Pool) -> None:

@@ -33,17 +33,19 @@ def print_plan(config: Config, ranks: int) -> None:
     recipe = find_recipe(config.model.name)
     pinned = open_pool(config, Screen(), StopRequest())
     pool = Pool(Path(pinned["index_dir"]), pinned["version"], config.pool.caption_key)
-    base = Base(pool, config.seed, config.select.probe_fraction, config.select.probe_max_rows)
+    base = Base.of(pool, config)
     flops = forward_flops(recipe)
     parameters = sum(p.numel() for p in recipe.build("meta").parameters())
     plan = outlook(config, base.size, pool.rows, flops, parameters)
 
     console = Console(highlight=False)
     left_out = sum(pool.defect_counts().values())
-    probe = pool.rows - left_out - base.size
+    probe = sum(int(base.in_probe(base.readable(s)).sum()) for s in range(pool.shards))
+    outside = pool.rows - left_out - base.size - probe
     console.print(
         f"pool    {pool.rows:,} rows in {pool.shards:,} shards = {base.size:,} base + "
         f"{probe:,} probe + {left_out:,} unusable"
+        + (f" + {outside:,} outside pool.subset" if outside else "")
     )
     console.print(
         f"model   {recipe.name}, {parameters / 1e6:,.1f} M parameters, {flops / 1e9:,.2f} GFLOPs "

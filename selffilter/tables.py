@@ -24,7 +24,8 @@ def scores_schema(signals: list[str]) -> pa.Schema:
             ("uid", pa.binary(16)),
             *((signal, pa.float32()) for signal in signals),
             ("failure", pa.uint8()),  # selffilter.pool.failures.Failure
-            ("probe", pa.bool_()),
+            ("probe", pa.bool_()),  # scored, never trained on
+            ("outside", pa.bool_()),  # not in pool.subset: scored, never trained on or selected
             ("scored_round", pa.int32()),
         ]
     )

@@ -21,8 +21,9 @@ from PIL import Image
 from selffilter.config import Config, load_config
 from selffilter.errors import UserError
 from selffilter.forking import fork
+from selffilter.pool import uids
 from selffilter.pool.demo import ASSETS
-from selffilter.pool.subset import read_subset
+from selffilter.pool.subset import read_subset, write_subset
 from selffilter.run import run
 from selffilter.store import RunStore, iterate_jsonl, read_json
 from selffilter.team import Team
@@ -308,6 +309,28 @@ def test_a_fork_that_does_not_fit_is_refused(whole: RunStore, home: Path, tmp_pa
         fork(whole, config_of(home, tmp_path, "x", "seed=1"), from_round=0)
     with pytest.raises(UserError, match="ends at step"):
         fork(whole, config_of(home, tmp_path, "x", "rounds.bootstrap_fraction=0.6"), from_round=0)
+
+
+def test_a_run_on_a_subset_scores_the_whole_pool_and_selects_inside(
+    whole: RunStore, home: Path, tmp_path: Path
+) -> None:
+    subset = tmp_path / "half.npy"
+    every = pq.read_table(home / "truth.parquet")["uid"].to_pylist()
+    half = set(every[::2])
+    write_subset(subset, uids.from_hex(sorted(half)))
+    config = config_of(home, tmp_path, "half", f"pool.subset={subset}")
+    store = go(config)
+    account, before = (s.summary(1, "select")["account"] for s in (store, whole))
+    assert account["outside"] > 60 and sum(account.values()) == 2 * account["indexed"]
+    assert account["base_scored"] + account["outside"] == before["base_scored"]
+    scores = read_stage(store.stage(1, "score"), columns=["neg_clip_loss", "outside", "failure"])
+    outside = scores["outside"].to_numpy()
+    assert np.isfinite(scores["neg_clip_loss"].to_numpy()[outside]).all()
+    chosen = set(uids.to_hex(read_subset(store.final / "subset.npy")))
+    assert chosen and chosen <= half
+    write_subset(subset, uids.from_hex(sorted(half)[1:]))
+    with pytest.raises(UserError, match="has changed"):
+        go(config)
 
 
 def test_a_frozen_scorer_carries_the_scores_of_the_bootstrap(home: Path, tmp_path: Path) -> None:

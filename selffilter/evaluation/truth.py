@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from selffilter.errors import UserError
@@ -32,17 +31,20 @@ class Truth:
     def __init__(self, path: Path, pool: Pool) -> None:
         try:
             table = read_table(path, ["uid", "clean"])
-            known = uids.to_arrow(uids.from_hex(table["uid"].to_pylist()))
+            known = uids.UidTable(uids.from_hex(table["uid"].to_pylist()))
             clean = table["clean"].to_numpy().astype(np.int8)
         except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
             raise UserError(
                 f"evaluate.truth={path} is no Parquet of uid and clean: {error}"
             ) from error
-        place = pc.index_in(uids.to_arrow(pool.uids_of(np.arange(pool.rows))), value_set=known)
-        self._clean_N = np.full(pool.rows, -1, dtype=np.int8)
-        self._clean_N[place.is_valid().to_numpy(zero_copy_only=False)] = clean[
-            place.drop_null().to_numpy()
-        ]
+        unknown = np.int8(-1)
+        place_N = known.places(pool.uids_of(np.arange(pool.rows)))
+        self._clean_N = np.append(clean, unknown)[place_N]
+
+    def is_clean(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Mark the rows that are known to be clean, (N,) bool."""
+        clean: NDArray[np.bool_] = self._clean_N[rows] == 1
+        return clean
 
     def precision(self, rows: NDArray[np.int64]) -> float:
         """Return the share of clean rows among those whose truth is known."""

@@ -32,6 +32,48 @@ def uid_bytes(stated: object, source: str, shard: str, key: str) -> bytes:
     return hashlib.sha256(place).digest()[:16]
 
 
+class UidTable:
+    """Looks uids up in a set of them.
+
+    Args:
+        uids_M2: (M, 2) uint64, in any order; a uid may stand several times.
+    """
+
+    def __init__(self, uids_M2: NDArray[np.uint64]) -> None:
+        order = np.lexsort((uids_M2[:, 1], uids_M2[:, 0]))
+        ordered = uids_M2[order]
+        first = np.ones(len(ordered), dtype=bool)
+        first[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+        starts = np.flatnonzero(first)
+        self._place = order[starts].astype(np.int64)
+        self._times = np.diff(np.append(starts, len(ordered))).astype(np.int32)
+        self._hi, self._lo = ordered[starts, 0], ordered[starts, 1]
+
+    def places(self, uids_N2: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Return where each uid stands in the table (where first, if several times), or -1."""
+        found = self._find(uids_N2)
+        return np.where(found >= 0, self._place[found], -1) if len(self._place) else found
+
+    def times(self, uids_N2: NDArray[np.uint64]) -> NDArray[np.int32]:
+        """Return how many times each uid stands in the table, (N,) int32."""
+        found = self._find(uids_N2)
+        if not len(self._times):
+            return np.zeros(len(found), np.int32)
+        return np.where(found >= 0, self._times[found], 0).astype(np.int32)
+
+    def _find(self, uids_N2: NDArray[np.uint64]) -> NDArray[np.int64]:
+        found = np.full(len(uids_N2), -1, dtype=np.int64)
+        first = np.searchsorted(self._hi, uids_N2[:, 0], side="left")
+        end = np.searchsorted(self._hi, uids_N2[:, 0], side="right")
+        # Uids that share their first half are next to each other: almost always there is one.
+        for ahead in range(int((end - first).max(initial=0))):
+            place = first + ahead
+            here = np.flatnonzero(place < end)
+            hit = here[self._lo[place[here]] == uids_N2[here, 1]]
+            found[hit] = place[hit]
+        return found
+
+
 def from_arrow(column: pa.ChunkedArray | pa.Array) -> NDArray[np.uint64]:
     """Return an Arrow column of 16-byte uids as (N, 2) uint64."""
     if isinstance(column, pa.ChunkedArray):

@@ -42,22 +42,12 @@ class GivenScores:
             raise UserError(
                 f"score.given_scores={path} is no Parquet of uid (32 hex digits) and score: {error}"
             ) from error
-        order = np.lexsort((uids_N2[:, 1], uids_N2[:, 0]))
-        self._hi, self._lo = uids_N2[order, 0], uids_N2[order, 1]
-        self._scores = scores_N[order]
+        self._known = uids.UidTable(uids_N2)
+        self._scores = np.append(scores_N, np.float32(np.nan))  # place -1: no score
 
     def of(self, uids_N2: NDArray[np.uint64]) -> NDArray[np.float32]:
         """Return the score of each uid, (N,) float32; NaN where the table has none."""
-        found = np.full(len(uids_N2), np.nan, dtype=np.float32)
-        first = np.searchsorted(self._hi, uids_N2[:, 0], side="left")
-        end = np.searchsorted(self._hi, uids_N2[:, 0], side="right")
-        # Uids that share their first half are next to each other: almost always there is one.
-        for ahead in range(int((end - first).max(initial=0))):
-            place = first + ahead
-            here = np.flatnonzero(place < end)
-            hit = here[self._lo[place[here]] == uids_N2[here, 1]]
-            found[hit] = self._scores[place[hit]]
-        return found
+        return self._scores[self._known.places(uids_N2)]
 
 
 def write_given_scores(

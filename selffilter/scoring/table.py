@@ -50,6 +50,7 @@ def score_table(
             *(spread(column) for column in columns.values()),
             pa.array(failure_N),
             pa.array(base.in_probe(rows_N) & (failure_N == Failure.none)),
+            pa.array(base.outside(shard) & (failure_N == Failure.none)),
             pa.array(np.full(len(rows_N), round_, np.int32)),
         ],
         schema=scores_schema(list(columns)),

@@ -27,23 +27,25 @@ class Scores(NamedTuple):
         scores_N: float32, NaN where there is none.
         failure_N: uint8, `Failure`.
         probe_N: bool.
+        outside_N: bool; not in ``pool.subset``.
     """
 
     rows_N: NDArray[np.int64]
     scores_N: NDArray[np.float32]
     failure_N: NDArray[np.uint8]
     probe_N: NDArray[np.bool_]
+    outside_N: NDArray[np.bool_]
 
     @property
     def in_base(self) -> NDArray[np.bool_]:
-        """Which rows may be selected: indexed − probe − known failures."""
-        usable: NDArray[np.bool_] = (self.failure_N == 0) & ~self.probe_N
+        """Which rows may be selected: indexed − probe − outside the subset − known failures."""
+        usable: NDArray[np.bool_] = (self.failure_N == 0) & ~self.probe_N & ~self.outside_N
         return usable
 
 
 def read_scores(folder: Path, shards: int, signal: str) -> Scores:
-    """Read one signal of a score table; 14 bytes a row."""
-    columns = ["row", signal, "failure", "probe"]
+    """Read one signal of a score table; 15 bytes a row."""
+    columns = ["row", signal, "failure", "probe", "outside"]
     tables = [read_table(shard_file(folder, shard), columns) for shard in range(shards)]
     whole = pa.concat_tables(tables)
     return Scores(*(whole[name].to_numpy() for name in columns))

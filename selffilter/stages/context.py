@@ -55,7 +55,6 @@ class RunContext:
     ) -> RunContext:
         """Open the pinned version of the pool and look up the model."""
         pool = Pool(Path(pinned["index_dir"]), pinned["version"], config.pool.caption_key)
-        select = config.select
         return cls(
             config=config,
             store=store,
@@ -64,7 +63,7 @@ class RunContext:
             tracker=tracker,
             recipe=find_recipe(config.model.name),
             pool=pool,
-            base=Base(pool, config.seed, select.probe_fraction, select.probe_max_rows),
+            base=Base.of(pool, config),
             schedule=round_steps(config),
             stop=stop,
         )

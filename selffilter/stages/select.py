@@ -72,13 +72,14 @@ def _cue(context: RunContext, steps: RoundSteps, scores: Scores, threshold: floa
 
 
 def _account(scores: Scores) -> dict[str, int]:
-    """Say where every indexed row is: in the base (scored or not), the probe, or failed and why."""
+    """Say where every indexed row is: base (scored or not), probe, outside, or failed and why."""
     scored, base = np.isfinite(scores.scores_N), scores.in_base
     account = {
         "indexed": len(scores.rows_N),
         "base_scored": int((base & scored).sum()),
         "base_not_scored": int((base & ~scored).sum()),
         "probe": int(scores.probe_N.sum()),
+        "outside": int((scores.outside_N & ~scores.probe_N).sum()),
     }
     return account | count_by_reason(scores.failure_N)
 

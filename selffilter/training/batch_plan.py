@@ -157,18 +157,26 @@ def exposures(plan: BatchPlan, steps: int) -> tuple[Rows, NDArray[np.int64]]:
 
 
 class WholeBase:
-    """The base, each row once: what the bootstrap round trains on."""
+    """The base, each row as often as its weight: what the bootstrap round trains on."""
 
     def __init__(self, base: _Base) -> None:
         self._base = base
-        self.counts_PS = base.counts_S[None, :]
+        # histogram[m] = rows of weight m in a shard
+        histograms = [np.bincount(base.weights(shard)) for shard in range(len(base.counts_S))]
+        top = max((len(histogram) for histogram in histograms), default=1) - 1
+        self.counts_PS = np.array(
+            [[histogram[p + 1 :].sum() for histogram in histograms] for p in range(top)],
+            dtype=np.int64,
+        )
 
     def rows(self, shard: int, pass_: int) -> Rows:
-        """Return the base's rows of a shard."""
-        return self._base.rows(shard)
+        """Return the base's rows of a shard with weight above `pass_`."""
+        return self._base.rows(shard)[self._base.weights(shard) > pass_]
 
 
 class _Base(Protocol):
     counts_S: NDArray[np.int64]
 
     def rows(self, shard: int) -> Rows: ...
+
+    def weights(self, shard: int) -> NDArray[np.int32]: ...

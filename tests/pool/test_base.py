@@ -3,8 +3,10 @@ import json
 import numpy as np
 import pytest
 
+from selffilter.errors import UserError
 from selffilter.pool.base import Base
 from selffilter.pool.index import Pool, build_index
+from selffilter.pool.subset import write_subset
 
 
 @pytest.fixture
@@ -60,6 +62,30 @@ def test_a_draw_is_from_the_whole_base_and_never_larger(pool):
     assert set(pool.shard_of(drawn).tolist()) == {0, 1, 2}
     assert base.draw(60, "other").tolist() != drawn.tolist()
     assert base.draw(10_000, "bank").tolist() == rows_of(base).tolist()
+
+
+def test_a_subset_is_the_base_and_the_rest_is_outside(pool, tmp_path):
+    chosen = np.arange(5, 250, 7)
+    weight = 1 + np.arange(len(chosen)) % 3
+    write_subset(tmp_path / "s.npy", pool.uids_of(chosen), weight.astype(np.int32))
+    base = Base(pool, 0, probe_fraction=0.2, subset=tmp_path / "s.npy")
+    whole = set(rows_of(Base(pool, 0, probe_fraction=0.2)).tolist())
+    assert rows_of(base).tolist() == [row for row in chosen.tolist() if row in whole]
+    weights = np.concatenate([base.weights(shard) for shard in range(3)])
+    asked = dict(zip(chosen.tolist(), weight.tolist(), strict=True))
+    assert weights.tolist() == [asked[row] for row in rows_of(base).tolist()]
+    outside = np.concatenate([base.outside(shard) for shard in range(3)])
+    assert np.flatnonzero(~outside).tolist() == chosen.tolist()
+    # What is scored does not change: rows outside are looked at like the others.
+    assert base.readable(1).tolist() == Base(pool, 0).readable(1).tolist()
+
+
+def test_a_subset_of_another_pool_is_refused(pool, tmp_path):
+    write_subset(tmp_path / "s.npy", np.array([[1, 2]], np.uint64))
+    with pytest.raises(UserError, match="none of its uids"):
+        Base(pool, 0, subset=tmp_path / "s.npy")
+    with pytest.raises(UserError, match="not a DataComp subset"):
+        Base(pool, 0, subset=tmp_path / "absent.npy")
 
 
 def test_duplicates_are_no_part_of_the_base(make_tar, tmp_path):

@@ -19,6 +19,23 @@ def test_hex_arrow_and_pairs_say_the_same(texts):
     assert uids.from_arrow(column).tolist() == pairs.tolist()
 
 
+@given(HEX, HEX)
+def test_a_table_of_uids_tells_place_and_times(known, asked):
+    known = known + known[::3]
+    table = uids.UidTable(uids.from_hex(known))
+    asked = asked + known[:5]
+    places = table.places(uids.from_hex(asked)).tolist()
+    assert places == [known.index(text) if text in known else -1 for text in asked]
+    assert table.times(uids.from_hex(asked)).tolist() == [known.count(text) for text in asked]
+
+
+def test_uids_that_share_their_first_half_are_told_apart():
+    known = ["a" * 16 + f"{i:016x}" for i in range(5)]
+    table = uids.UidTable(uids.from_hex(known))
+    asked = [known[3], "a" * 16 + "f" * 16, known[0]]
+    assert table.places(uids.from_hex(asked)).tolist() == [3, -1, 0]
+
+
 @given(HEX, st.integers(0, 20), st.integers(0, 20))
 def test_parts_of_a_column_and_columns_in_chunks_are_read_right(texts, start, length):
     column = pa.array([bytes.fromhex(t) for t in texts], uids.UID_TYPE)

@@ -90,6 +90,10 @@ def test_scores_are_read_with_nan_failures_and_probe(tiny_pool, tmp_path):
         def in_probe(rows):
             return rows % 2 == 1
 
+        @staticmethod
+        def outside(shard):
+            return tiny_pool.shard_rows(shard) == 4
+
     for shard in range(3):
         rows = tiny_pool.shard_rows(shard)
         failures = np.where(rows == 3, 5, 0).astype(np.uint8)
@@ -102,4 +106,5 @@ def test_scores_are_read_with_nan_failures_and_probe(tiny_pool, tmp_path):
     assert read.failure_N.tolist() == [0, 0, 0, 5, 0, 0, 0, 0]
     # A row that failed is counted as failed, not as probe.
     assert read.probe_N.tolist() == [False, True, False, False, False, True, False, True]
-    assert np.flatnonzero(read.in_base).tolist() == [0, 2, 4, 6]
+    assert np.flatnonzero(read.outside_N).tolist() == [4]
+    assert np.flatnonzero(read.in_base).tolist() == [0, 2, 6]

@@ -195,6 +195,18 @@ def test_the_whole_base_is_one_pass_over_it():
         def rows(shard):
             return [np.array([0, 2, 5]), np.array([], int), np.array([8, 9])][shard]
 
+        weighing = ([1, 1, 1], [], [1, 1])
+
+        def weights(self, shard):
+            return np.array(self.weighing[shard], np.int32)
+
     plan = BatchPlan(WholeBase(Base()), 5, seed=0, round_=0)
     assert plan.batches_P.tolist() == [1]
     assert sorted(plan.batch(0).tolist()) == [0, 2, 5, 8, 9]
+
+    weighted = Base()
+    weighted.weighing = ([1, 3, 1], [], [1, 2])
+    plan = BatchPlan(WholeBase(weighted), 1, seed=0, round_=0)
+    assert plan.rows_P.tolist() == [5, 2, 1]
+    met = sorted(int(plan.batch(step)[0]) for step in range(plan.batches_per_epoch))
+    assert met == [0, 2, 2, 2, 5, 8, 9, 9]
