@@ -48,7 +48,7 @@ class RoundsConfig:
     samples_seen: int = 12_800_000
     count: int = 5
     bootstrap_fraction: float = 0.4
-    between: str = "continue"
+    fresh_weights_at: list[int] = field(default_factory=list)
     final_selection: bool = True
 
 
@@ -89,10 +89,18 @@ class ScoreConfig:
 class SelectConfig:
     """What the next round trains on."""
 
-    keep_fraction: float = 0.4
-    diverse_fraction: float = 0.2
+    keep_fraction: list[float] = field(default_factory=lambda: [0.4])
+    diverse_fraction: list[float] = field(default_factory=lambda: [0.2])
     probe_fraction: float = 0.005
     probe_max_rows: int = 100_000
+
+    def keep(self, round_: int) -> float:
+        """Return the share of the scored base that a round's selection keeps for its score."""
+        return _of_round(self.keep_fraction, round_)
+
+    def diverse(self, round_: int) -> float:
+        """Return the share of the base that a round's selection draws."""
+        return _of_round(self.diverse_fraction, round_)
 
 
 @dataclass
@@ -147,7 +155,6 @@ class Config:
 
 
 CHOICES: dict[str, tuple[str, ...]] = {
-    "rounds.between": ("continue", "restart"),
     "train.schedule": ("warmup_stable_decay", "cosine", "constant"),
     "score.weights": ("ema", "raw"),
     "score.rescore": ("each_round", "once"),
@@ -156,6 +163,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "hardware.precision": ("32-true", "bf16-mixed", "bf16-true"),
 }
 """The words a field may have. A signal is looked up by its name when a run is opened."""
+
+PER_ROUND = ("select.keep_fraction", "select.diverse_fraction")
+"""Fields that are one number, or a list with one a round; the last stands for all that follow."""
 
 _INF = float("inf")
 RANGES: dict[str, tuple[float, float]] = {
@@ -214,6 +224,7 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
     sources.append(("the command line", _parse_overrides(overrides)))
     for where, values in sources:
         _refuse_unknown(values, Config, where)
+        _listed(values)
         try:
             merged = OmegaConf.merge(merged, values)
         except OmegaConfBaseException as error:
@@ -279,6 +290,18 @@ def shipped_config(name: str) -> Path:
     raise UserError(f"selffilter ships no config {name!r}")
 
 
+def _listed(values: DictConfig) -> None:
+    """Make a list of a per-round field's single number."""
+    for key in PER_ROUND:
+        value = OmegaConf.select(values, key, throw_on_missing=False)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            OmegaConf.update(values, key, [value])
+
+
+def _of_round(values: list[float], round_: int) -> float:
+    return values[min(round_, len(values) - 1)]
+
+
 def _checked(merged: DictConfig) -> Config:
     try:
         config = OmegaConf.to_object(merged)
@@ -308,15 +331,31 @@ def validate(config: Config) -> None:
                 + nearest(str(flat[key]), choices)
             )
     for key, (low, high) in RANGES.items():
-        value = flat[key]
-        if value is not None and not (low <= value <= high and math.isfinite(value)):
-            raise UserError(f"{key}={value} is not in [{low:g}, {high:g}].")
+        values = flat[key] if key in PER_ROUND else [flat[key]]
+        for value in values:
+            if value is not None and not (low <= value <= high and math.isfinite(value)):
+                raise UserError(f"{key}={value} is not in [{low:g}, {high:g}].")
+    for key in PER_ROUND:
+        if not flat[key]:
+            raise UserError(f"{key} is empty: give a number, or one a round.")
     if not config.pool.shards:
         raise UserError("pool.shards is empty: name at least one folder, glob or tar.")
     if not config.name or "/" in config.name or config.name.startswith("."):
         raise UserError(f"name={config.name!r} cannot be the name of a folder.")
-    if config.select.keep_fraction == 0 and config.select.diverse_fraction == 0:
-        raise UserError("select.keep_fraction and select.diverse_fraction are both 0: no data.")
+    for round_ in range(config.rounds.count):
+        if config.select.keep(round_) == 0 and config.select.diverse(round_) == 0:
+            raise UserError(
+                "select.keep_fraction and select.diverse_fraction are both 0 in round "
+                f"{round_}: no data."
+            )
+    if config.score.rescore == "once" and len({bool(keep) for keep in flat[PER_ROUND[0]]}) > 1:
+        raise UserError("score.rescore=once has no scores for a round with select.keep_fraction 0.")
+    for round_ in config.rounds.fresh_weights_at:
+        if not 1 <= round_ < config.rounds.count:
+            raise UserError(
+                f"rounds.fresh_weights_at={config.rounds.fresh_weights_at}: there is no round "
+                f"{round_} to begin anew; they are 1 to {config.rounds.count - 1}."
+            )
     if config.rounds.count > 1 and not 0 < config.rounds.bootstrap_fraction < 1:
         raise UserError(
             f"rounds.bootstrap_fraction={config.rounds.bootstrap_fraction} leaves no samples for "
@@ -399,7 +438,7 @@ def _elsewhere(key: str, everywhere: list[str]) -> str:
 
 
 def leaves(tree: Mapping[Any, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    """Yield the leaves of a tree of mappings, ``("train.learning_rate", 0.0005)``, …"""
+    """Yield what stands in a tree of mappings as pairs like ``("train.learning_rate", 5e-4)``."""
     for key, value in tree.items():
         if isinstance(value, dict):
             yield from leaves(value, f"{prefix}{key}.")

@@ -66,11 +66,25 @@ def scores_from(config: Config, round_: int) -> str:
         "model"; "given" (a file of the user's); "carried" (those of the round before); or "none"
         (nothing is kept for its score, so nothing is scored).
     """
-    if config.select.keep_fraction == 0:
+    if config.select.keep(round_) == 0:
         return "none"
     if config.score.signal == "given":
         return "given"
     return "carried" if config.score.rescore == "once" and round_ > 0 else "model"
+
+
+def selected_share(config: Config, round_: int) -> float:
+    """Return the share of the base that a round's selection will hold, about.
+
+    The diverse draw meets some confident rows, and these are not replaced.
+    """
+    keep, diverse = config.select.keep(round_), config.select.diverse(round_)
+    return keep + diverse - keep * diverse
+
+
+def weights_since(config: Config, round_: int) -> int:
+    """Return the round that began with the weights that this one trains on."""
+    return max((r for r in config.rounds.fresh_weights_at if r <= round_), default=0)
 
 
 def stages_of(config: Config, round_: int) -> tuple[str, ...]:
@@ -104,6 +118,32 @@ def check_ranks(config: Config, ranks: int) -> None:
             f"{ranks} processes do not divide train.global_batch_size="
             f"{config.train.global_batch_size}; {allowed} … would."
         )
+
+
+def compute_spent(
+    config: Config, base_rows: int, pool_rows: int, flops: float
+) -> dict[str, int | float]:
+    """Count what a run's training costs: its steps, and the passes that it has used.
+
+    Args:
+        config: The run.
+        base_rows: Rows that may be trained on.
+        pool_rows: Rows indexed.
+        flops: Of the forward of one pair.
+
+    Returns:
+        ``samples_seen``, ``training_flops``, ``scoring_passes`` and ``scoring_flops``; the pass
+        for the final selection comes after all training and is not counted.
+    """
+    seen = round_steps(config)[-1].end * config.train.global_batch_size
+    passes = sum(scores_from(config, r) == "model" for r in range(config.rounds.count - 1))
+    a_pass = pool_rows + min(config.score.bank_size, base_rows)
+    return {
+        "samples_seen": seen,
+        "training_flops": TRAINING_TO_FORWARD * flops * seen,
+        "scoring_passes": passes,
+        "scoring_flops": flops * passes * a_pass,
+    }
 
 
 @dataclass(frozen=True)
@@ -143,12 +183,13 @@ def outlook(
         UserError: If a selection would not fill a batch.
     """
     batch = config.train.global_batch_size
-    keep, diverse = config.select.keep_fraction, config.select.diverse_fraction
-    selected = round((keep + diverse - keep * diverse) * base_rows)
+    selected = [
+        round(selected_share(config, round_) * base_rows) for round_ in range(config.rounds.count)
+    ]
     rows: list[dict[str, float | int]] = []
     warnings: list[str] = []
     for steps in round_steps(config):
-        on = base_rows if steps.round == 0 else selected
+        on = base_rows if steps.round == 0 else selected[steps.round - 1]
         if on < batch:
             raise UserError(
                 f"round {steps.round} would train on {on:,} rows, which do not fill one batch of "
@@ -180,8 +221,9 @@ def outlook(
             f"scoring costs {scoring / training:.2f} of training ({passes} passes over "
             f"{pool_rows:,} rows): fewer rounds, or longer ones, would spend more on training."
         )
-    scored_rounds = sum("score" in stages_of(config, r) for r in range(config.rounds.count))
-    disk = scored_rounds * (
-        _BYTES_SCORE_ROW * pool_rows + _BYTES_SELECTION_ROW * selected
+    disk = sum(
+        _BYTES_SCORE_ROW * pool_rows + _BYTES_SELECTION_ROW * selected[r]
+        for r in range(config.rounds.count)
+        if "score" in stages_of(config, r)
     ) + config.rounds.count * 4.0 * parameters * (_STATE_COPIES + 1)
     return Outlook(rows, training, scoring, passes, disk, warnings)

@@ -6,12 +6,17 @@ import tarfile
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
 
 from selffilter.pool.index import Pool, build_index
 
 # The models of the tests are so small that a second thread costs more than it brings.
 torch.set_num_threads(1)
+
+# Tests check behaviour and never time: a busy machine must not fail a property.
+settings.register_profile("selffilter", deadline=None)
+settings.load_profile("selffilter")
 
 
 def write_tar(path, samples, tar_format=tarfile.USTAR_FORMAT):

@@ -7,6 +7,7 @@ import yaml
 from selffilter.config import (
     CHOICES,
     MAY_CHANGE_ON_RESUME,
+    PER_ROUND,
     RANGES,
     Config,
     differences,
@@ -40,6 +41,8 @@ def refused(*words, path=None, pool=POOL):
 def test_the_default_yaml_has_every_field_of_the_schema_with_its_default():
     text = (CONFIGS / "default.yaml").read_text()
     in_yaml = dict(leaves(yaml.safe_load(text)))
+    for field in PER_ROUND:  # one number stands for all rounds
+        in_yaml[field] = [in_yaml[field]]
     in_schema = flatten(load_config(None, [POOL]))
     assert in_yaml.pop("pool.shards") == "???"
     in_schema.pop("pool.shards")
@@ -50,7 +53,10 @@ def test_the_default_yaml_has_every_field_of_the_schema_with_its_default():
     assert list(in_yaml) == list(in_schema)
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+RUNS = sorted(path for path in CONFIGS.glob("*.yaml") if path.stem != "controls")
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
 def test_every_shipped_config_loads(path):
     config = load_config(path, [POOL])
     assert config.pool.shards == ["/data/pool"]
@@ -160,7 +166,13 @@ def test_a_number_that_is_none_is_refused(value):
         (["name=a/b"], "name='a/b' cannot be the name of a folder"),
         (["name=.."], "name='..' cannot be the name of a folder"),
         (["name=''"], "name='' cannot be the name of a folder"),
-        (["select.keep_fraction=0", "select.diverse_fraction=0"], "are both 0: no data"),
+        (["select.keep_fraction=0", "select.diverse_fraction=0"], "both 0 in round 0: no data"),
+        (["select.keep_fraction=[0.4,0]", "select.diverse_fraction=[0.2,0]"], "0 in round 1"),
+        (["select.keep_fraction=[]"], "select.keep_fraction is empty"),
+        (["select.keep_fraction=[0.5,1.5]"], "select.keep_fraction=1.5 is not in [0, 1]"),
+        (["select.keep_fraction=[0,0.5]", "score.rescore=once"], "has no scores for a round"),
+        (["rounds.fresh_weights_at=[0]"], "there is no round 0 to begin anew; they are 1 to 4"),
+        (["rounds.fresh_weights_at=[2,5]"], "there is no round 5 to begin anew"),
         (["rounds.bootstrap_fraction=0"], "leaves no samples for the bootstrap"),
         (["rounds.bootstrap_fraction=1"], "leaves no samples for the later rounds"),
         (["score.signal=given"], "needs score.given_scores"),
@@ -171,6 +183,14 @@ def test_a_number_that_is_none_is_refused(value):
 )
 def test_what_cannot_be_is_refused_in_words(words, message):
     assert message in refused(*words)
+
+
+def test_a_fraction_is_one_number_or_one_a_round_the_last_for_all_that_follow(tmp_path):
+    assert load_config(None, [POOL, "select.keep_fraction=0.3"]).select.keep(4) == 0.3
+    (tmp_path / "my.yaml").write_text("select: {keep_fraction: 1, diverse_fraction: [0.3, 0.1]}\n")
+    select = load_config(tmp_path / "my.yaml", [POOL]).select
+    assert [select.keep(r) for r in range(2)] == [1, 1]
+    assert [select.diverse(r) for r in range(4)] == [0.3, 0.1, 0.1, 0.1]
 
 
 def test_bootstrap_alone_may_take_everything():
@@ -224,7 +244,7 @@ def test_a_run_goes_on_only_with_what_decides_what_it_is():
         refuse_changed(old, new)
     message = str(caught.value)
     assert "  seed: 0 -> 4\n" in message
-    assert "  select.keep_fraction: 0.4 -> 0.3\n" in message
+    assert "  select.keep_fraction: [0.4] -> [0.3]\n" in message
     for free in ("workers", "wandb", "batch_size", "runs_dir"):
         assert free not in message
     refuse_changed(old, dataclasses.replace(new, seed=0, select=old.select))

@@ -358,7 +358,7 @@ def test_given_scores_choose_the_confident_share(home: Path, tmp_path: Path) -> 
 
 
 def test_restart_begins_each_round_from_fresh_weights(home: Path, tmp_path: Path) -> None:
-    store = go(config_of(home, tmp_path, "restart", "rounds.between=restart"))
+    store = go(config_of(home, tmp_path, "restart", "rounds.fresh_weights_at=[1,2]"))
     last = [r for r in iterate_jsonl(store.root / "metrics.jsonl") if r["kind"] == "train"]
     rates = [r["learning_rate"] for r in last if r["round"] == 1]
     assert rates[0] == pytest.approx(0.5 * 5e-4)  # warm-up again

@@ -11,6 +11,7 @@ from selffilter.planning import (
     round_steps,
     scores_from,
     stages_of,
+    weights_since,
 )
 
 
@@ -96,6 +97,18 @@ def test_the_outlook_is_the_arithmetic_of_the_config():
     assert plan.scoring_passes == 3
     assert plan.scoring_flops == 2.0 * 3 * 1150
     assert plan.warnings == []
+
+
+def test_the_outlook_follows_fractions_that_change_from_round_to_round():
+    paced = config(*PLANNED, "select.keep_fraction=[0.2,0.5]", "select.diverse_fraction=[0,0.1]")
+    plan = outlook(paced, base_rows=1000, pool_rows=1100, flops=2.0, parameters=10)
+    assert [row["rows"] for row in plan.rounds] == [1000, 200, 550]
+
+
+def test_weights_live_from_one_fresh_start_to_the_next():
+    fresh = config("rounds.count=6", "rounds.fresh_weights_at=[2,5]")
+    assert [weights_since(fresh, r) for r in range(6)] == [0, 0, 2, 2, 2, 5]
+    assert [weights_since(config("rounds.count=3"), r) for r in range(3)] == [0, 0, 0]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ def forward_flops(recipe: ClipRecipe) -> int:
     height, width = (size, size) if isinstance(size, int) else size
     length = recipe.model_config["text_cfg"].get("context_length", 77)
     with torch.device("meta"), torch.no_grad():
-        model = recipe.build("meta")
+        model = recipe.build("meta").eval()  # batch norm does not train on a single image
         image = torch.zeros(1, 3, height, width)
         text = torch.zeros(1, length, dtype=torch.long)
         with FlopCounterMode(display=False) as counter:

@@ -10,7 +10,7 @@ from pathlib import Path
 from selffilter.clip.flops import forward_flops
 from selffilter.clip.model import export, load_weights
 from selffilter.evaluation.truth import Truth
-from selffilter.planning import TRAINING_TO_FORWARD, scores_from
+from selffilter.planning import compute_spent
 from selffilter.stages.context import RunContext, Summary, without_nan
 from selffilter.store import copy_atomically, write_json
 
@@ -35,15 +35,7 @@ def _compute(context: RunContext) -> Summary:
     """Count FLOPs: of training, and of the passes over the pool that training has used."""
     c = context.config
     flops = forward_flops(context.recipe)
-    seen = context.schedule[-1].end * c.train.global_batch_size
-    passes = [r for r in range(c.rounds.count - 1) if scores_from(c, r) == "model"]
-    a_pass = context.pool.rows + min(c.score.bank_size, context.base.size)
-    account: Summary = {
-        "samples_seen": seen,
-        "training_flops": TRAINING_TO_FORWARD * flops * seen,
-        "scoring_passes": len(passes),
-        "scoring_flops": flops * len(passes) * a_pass,
-    }
+    account: Summary = dict(compute_spent(c, context.base.size, context.pool.rows, flops))
     if c.evaluate.truth:
         truth = Truth(Path(c.evaluate.truth), context.pool)
         clean = [
@@ -51,5 +43,5 @@ def _compute(context: RunContext) -> Summary:
             for steps in context.schedule
             for rows in context.plan(steps).consumed(steps.steps)
         ]
-        account["clean_share"] = without_nan(sum(clean) / seen)
+        account["clean_share"] = without_nan(sum(clean) / account["samples_seen"])
     return account

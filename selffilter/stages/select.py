@@ -36,8 +36,8 @@ def select(context: RunContext, steps: RoundSteps) -> Summary:
         scores.rows_N[scores.in_base],
         scores.scores_N[scores.in_base],
         context.pool.uids_of,
-        keep_fraction=c.select.keep_fraction,
-        diverse_fraction=c.select.diverse_fraction,
+        keep_fraction=c.select.keep(round_),
+        diverse_fraction=c.select.diverse(round_),
         seed=c.seed,
         round_=round_,
     )

@@ -14,7 +14,7 @@ from torch import nn
 
 from selffilter.clip.model import save_weights
 from selffilter.errors import UserError
-from selffilter.planning import RoundSteps
+from selffilter.planning import RoundSteps, weights_since
 from selffilter.randomness import key_from
 from selffilter.stages.context import RunContext, Summary
 from selffilter.tracking.trackers import last_value
@@ -28,7 +28,7 @@ def train(context: RunContext, steps: RoundSteps) -> Summary:
     """Train from where the round stands to its end.
 
     Returns:
-        Samples seen, the last loss, and the first evaluation set's zero-shot numbers.
+        Samples seen, the last loss, and the first classification set's zero-shot numbers.
     """
     c = context.config
     begin = _state_to_begin_with(context, steps)
@@ -106,14 +106,14 @@ def _fit(
 
 
 def _state_to_begin_with(context: RunContext, steps: RoundSteps) -> TrainState | None:
-    """Go on inside the round; else from the round before; else (or on restart) from nothing."""
+    """Go on inside the round; else from the round before; else from nothing."""
     own = context.store.state(steps.round)
     if context.team.decide(own.exists):
         state = TrainState.load(own)
         if not steps.begin < state.step <= steps.end:
             raise UserError(f"{own} is of step {state.step}, not of round {steps.round}.")
         return state
-    if steps.round == 0 or context.config.rounds.between == "restart":
+    if weights_since(context.config, steps.round) == steps.round:
         return None
     before = context.store.state(steps.round - 1)
     state = TrainState.load(before)
@@ -123,8 +123,8 @@ def _state_to_begin_with(context: RunContext, steps: RoundSteps) -> TrainState |
 
 
 def _build(context: RunContext, steps: RoundSteps, begin: TrainState | None) -> nn.Module:
-    restart = context.config.rounds.between == "restart"
-    torch.manual_seed(key_from(context.config.seed, "weights", steps.round if restart else 0))
+    since = weights_since(context.config, steps.round)
+    torch.manual_seed(key_from(context.config.seed, "weights", since))
     model = context.recipe.build()
     if begin is not None:
         model.load_state_dict(begin.model)
@@ -142,9 +142,10 @@ def _optimizer(
 
 
 def _horizon(context: RunContext, steps: RoundSteps) -> tuple[int, int]:
-    """Return where weights and schedule begin and end: the run, or with restarts the round."""
-    restart = context.config.rounds.between == "restart"
-    return (steps.begin, steps.end) if restart else (0, context.schedule[-1].end)
+    """Return the steps between which these weights and their schedule live."""
+    since = weights_since(context.config, steps.round)
+    alike = [s for s in context.schedule if weights_since(context.config, s.round) == since]
+    return alike[0].begin, alike[-1].end
 
 
 def _learning_rate(context: RunContext, steps: RoundSteps, step: int) -> float:
