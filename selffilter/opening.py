@@ -10,8 +10,8 @@ from selffilter import environment
 from selffilter.clip.model import find_recipe
 from selffilter.config import Config, read_run_config, refuse_changed, to_yaml
 from selffilter.errors import UserError
+from selffilter.evaluation.sets import open_sets
 from selffilter.evaluation.truth import Truth
-from selffilter.evaluation.zero_shot import ClassificationSet
 from selffilter.interrupt import StopRequest
 from selffilter.planning import outlook
 from selffilter.pool.base import Base
@@ -33,8 +33,7 @@ def open_run(config: Config, store: RunStore, screen: Screen, stop: StopRequest)
         Stopped: When asked to, while indexing.
     """
     find_recipe(config.model.name)
-    for folder in config.evaluate.zero_shot:
-        ClassificationSet(Path(folder))
+    open_sets(config.evaluate.zero_shot)
     if config.score.signal == "given":
         GivenScores(Path(str(config.score.given_scores)))
     else:

@@ -36,7 +36,7 @@ class ClipRecipe:
 
     def build(self, device: torch.device | str = "cpu") -> nn.Module:
         """Build the model with fresh weights, drawn from torch's generator."""
-        with _quiet():
+        with quiet():
             model: nn.Module = open_clip.create_model(self.name, device=device, output_dict=True)
         return model
 
@@ -71,15 +71,33 @@ class ClipRecipe:
 
 
 def find_recipe(name: str) -> ClipRecipe:
-    """Look up a model by open_clip's name, or by the path of a JSON model config.
+    """Look up a model to train by open_clip's name, or by the path of a JSON model config.
 
     Raises:
         UserError: If open_clip does not know it, or it is no softmax CLIP.
     """
+    name = find_architecture(name)
+    if open_clip.get_model_config(name).get("init_logit_bias") is not None:
+        raise UserError(f"model.name={name!r} wants SigLIP's loss; only the softmax loss is built.")
+    with torch.device("meta"), quiet():
+        shell = open_clip.create_model(name, device="meta")
+    return ClipRecipe(name, dict(open_clip.get_model_preprocess_cfg(shell)))
+
+
+def find_architecture(name: str, asked_as: str = "model.name") -> str:
+    """Return open_clip's name of an architecture: the same, or that of a JSON model config.
+
+    Args:
+        name: A name, or a path that ends in ``.json``.
+        asked_as: What the user calls it, for errors.
+
+    Raises:
+        UserError: If open_clip does not know it.
+    """
     if name.endswith(".json"):
         path = Path(name)
         if not path.is_file():
-            raise UserError(f"model.name: there is no model config {name}.")
+            raise UserError(f"{asked_as}: there is no model config {name}.")
         try:
             config = read_json(path)
         except ValueError as error:
@@ -91,12 +109,8 @@ def find_recipe(name: str) -> ClipRecipe:
     if open_clip.get_model_config(name) is None:
         close = [known for known in open_clip.list_models() if name.lower() in known.lower()]
         hint = f" Near it: {', '.join(close[:5])}." if close else ""
-        raise UserError(f"model.name={name!r}: open_clip knows no such model.{hint}")
-    if open_clip.get_model_config(name).get("init_logit_bias") is not None:
-        raise UserError(f"model.name={name!r} wants SigLIP's loss; only the softmax loss is built.")
-    with torch.device("meta"), _quiet():
-        shell = open_clip.create_model(name, device="meta")
-    return ClipRecipe(name, dict(open_clip.get_model_preprocess_cfg(shell)))
+        raise UserError(f"{asked_as}={name!r}: open_clip knows no such model.{hint}")
+    return name
 
 
 def encode(model: nn.Module, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,6 +122,18 @@ def encode(model: nn.Module, image: Tensor, text: Tensor) -> tuple[Tensor, Tenso
     with torch.no_grad():
         out = model(image, text)
     return _unit(out["image_features"]), _unit(out["text_features"])
+
+
+def encode_image(model: nn.Module, image: Tensor) -> Tensor:
+    """Return image_features_BD, unit-norm, float32, without gradients."""
+    with torch.no_grad():
+        return _unit(model.encode_image(image))  # type: ignore[operator]
+
+
+def encode_text(model: nn.Module, text: Tensor) -> Tensor:
+    """Return text_features_BD, unit-norm, float32, without gradients."""
+    with torch.no_grad():
+        return _unit(model.encode_text(text))  # type: ignore[operator]
 
 
 def temperature(model: nn.Module) -> float:
@@ -143,7 +169,7 @@ def _unit(features_BD: Tensor) -> Tensor:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence open_clip's warning that fresh weights are fresh."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)

@@ -8,7 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from selffilter.randomness import key_from
 
 _ATTEMPTS = 4
 _OPEN_FILES = 64
+
+Batch = TypeVar("Batch")
 
 
 @dataclass(frozen=True)
@@ -51,17 +53,27 @@ class RowReader:
             UnusableSample: If the index knows no image or caption at this row.
             OSError: If the shard cannot be read, also after some patience.
         """
+        image = self.member(row, "image")
+        if image is None:
+            raise UnusableSample(Failure.missing_image)
+        caption = self.member(row, "caption")
+        if caption is None:
+            raise UnusableSample(Failure.missing_caption)
+        return image, caption
+
+    def member(self, row: int, what: str) -> bytes | None:
+        """Return the bytes of a row's ``image``, ``caption`` or ``json``; None if it has none.
+
+        Raises:
+            OSError: If the shard cannot be read, also after some patience.
+        """
         shard = int(np.searchsorted(self._pool.first_row, row, side="right")) - 1
         local = row - int(self._pool.first_row[shard])
         table = self._pool.shard_table(shard)
-        image = self._member(shard, table, local, "image", Failure.missing_image)
-        return image, self._member(shard, table, local, "caption", Failure.missing_caption)
-
-    def _member(self, shard: int, table: Any, local: int, what: str, absent: Failure) -> bytes:
         offset = table[f"{what}_offset"][local].as_py()
         size = table[f"{what}_size"][local].as_py()
         if offset < 0:
-            raise UnusableSample(absent)
+            return None
         for attempt in range(_ATTEMPTS):
             try:
                 return self._pread(shard, offset, size)
@@ -189,14 +201,18 @@ def padded_requests(rows_N: NDArray[np.int64], batch_size: int) -> list[BatchReq
 
 
 def loader_over(
-    dataset: PoolDataset, requests: Any, workers: int
-) -> torch.utils.data.DataLoader[dict[str, torch.Tensor]]:
+    dataset: Dataset[Batch],
+    requests: Any,
+    workers: int,
+    generator: torch.Generator | None = None,
+) -> torch.utils.data.DataLoader[Batch]:
     """Return a loader that yields the batch of each request, in their order.
 
     Args:
-        dataset: Where batches come from.
-        requests: A sized iterable of `BatchRequest`.
+        dataset: Where batches come from: a map from requests.
+        requests: A sized iterable of requests.
         workers: Worker processes; 0 reads in this one.
+        generator: What the workers' seeds are drawn from; None: torch's own, which moves on.
     """
     return torch.utils.data.DataLoader(
         dataset,
@@ -207,6 +223,7 @@ def loader_over(
         prefetch_factor=4 if workers else None,
         persistent_workers=False,
         worker_init_fn=_settle_worker,
+        generator=generator,
     )
 
 

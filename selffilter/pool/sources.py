@@ -42,13 +42,13 @@ def list_shards(specs: list[str]) -> list[ShardPath]:
     shards: list[ShardPath] = []
     seen: dict[str, str] = {}
     for spec in specs:
-        name, pattern = _split_name(spec)
+        name, pattern = split_name(spec)
         root = _fixed_part(pattern)
         name = name or root.resolve().name
         if name in seen:
             raise UserError(
                 f"two sources are called {name!r}: {seen[name]} and {spec}. Name them apart: "
-                f"pool.shards='[first={_split_name(seen[name])[1]},second={pattern}]'."
+                f"pool.shards='[first={split_name(seen[name])[1]},second={pattern}]'."
             )
         seen[name] = spec
         paths = _expand(pattern)
@@ -58,7 +58,8 @@ def list_shards(specs: list[str]) -> list[ShardPath]:
     return shards
 
 
-def _split_name(spec: str) -> tuple[str, str]:
+def split_name(spec: str) -> tuple[str, str]:
+    """Split ``name=pattern``; the name is "" where none is given."""
     name, equals, pattern = spec.partition("=")
     if equals and name and not (set(name) & (_PATTERN | {"/"})):
         return name, pattern

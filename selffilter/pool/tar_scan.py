@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import re
 import tarfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from selffilter.pool.uids import uid_bytes
 
@@ -19,6 +20,13 @@ IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif")
 _MAX_JSON_BYTES = 1 << 20
 _ABSENT = (-1, -1)
 _META = re.compile(r"__[^/]*__($|/)")
+
+Members = dict[str, tuple[int, int]]
+"""Extension → (offset, size) in bytes of a sample's member."""
+
+
+class BrokenTarError(Exception):
+    """What is wrong with a tar; the samples before the break are good."""
 
 
 @dataclass
@@ -60,46 +68,67 @@ def scan_tar(path: Path, source: str, relative: str, caption_key: str) -> ShardS
         OSError: If the file cannot be read at all.
     """
     scan = ShardScan()
-    file_size = path.stat().st_size
-    key: str | None = None
-    members: dict[str, tuple[int, int]] = {}
-
-    def close_sample() -> None:
-        if key is None:
-            return
-        scan.keys.append(key)
-        scan.image.append(next((members[e] for e in IMAGE_EXTENSIONS if e in members), _ABSENT))
-        scan.caption.append(members.get(caption_member(caption_key), _ABSENT))
-        scan.json.append(members.get("json", _ABSENT))
-        stated = _read_json(raw, members.get("json", _ABSENT)).get("uid")
-        scan.uids.append(uid_bytes(stated, source, relative, key))
-
     with path.open("rb") as raw:
         try:
-            with tarfile.open(fileobj=raw, mode="r:") as tar:
-                while (member := tar.next()) is not None:
-                    tar.members = []  # type: ignore[attr-defined]  # it keeps them all otherwise
-                    if not member.isreg() or member.issparse():
-                        continue
-                    if member.offset_data + member.size > file_size:
-                        scan.problem = f"cut off inside {member.name!r}"
-                        break
-                    name, extension = _split_key(member.name)
-                    if not name:
-                        continue
-                    if name != key:
-                        close_sample()
-                        key, members = name, {}
-                    members.setdefault(extension, (member.offset_data, member.size))
-                    raw.seek(member.offset_data + member.size)
-                else:
-                    scan.problem = _wrong_end(raw, tar.offset)  # type: ignore[attr-defined]
-        except (tarfile.TarError, EOFError, ValueError) as error:
-            scan.problem = str(error) or type(error).__name__
-        if scan.problem and key is not None and not members:
-            key = None
-        close_sample()
+            for key, members in iterate_samples(raw, path.stat().st_size):
+                scan.keys.append(key)
+                scan.image.append(image_member(members))
+                scan.caption.append(members.get(caption_member(caption_key), _ABSENT))
+                scan.json.append(members.get("json", _ABSENT))
+                stated = _read_json(raw, members.get("json", _ABSENT)).get("uid")
+                scan.uids.append(uid_bytes(stated, source, relative, key))
+        except BrokenTarError as error:
+            scan.problem = str(error)
     return scan
+
+
+def iterate_samples(raw: BinaryIO, file_size: int) -> Iterator[tuple[str, Members]]:
+    """Walk the headers of a tar.
+
+    Args:
+        raw: The tar, open and seekable.
+        file_size: Its size in bytes.
+
+    Yields:
+        Key and members of each sample.
+
+    Raises:
+        BrokenTarError: After the samples before the break.
+    """
+    key: str | None = None
+    members: Members = {}
+    problem = ""
+    try:
+        with tarfile.open(fileobj=raw, mode="r:") as tar:
+            while (member := tar.next()) is not None:
+                tar.members = []  # type: ignore[attr-defined]  # it keeps them all otherwise
+                if not member.isreg() or member.issparse():
+                    continue
+                if member.offset_data + member.size > file_size:
+                    problem = f"cut off inside {member.name!r}"
+                    break
+                name, extension = _split_key(member.name)
+                if not name:
+                    continue
+                if name != key:
+                    if members:
+                        yield str(key), members
+                    key, members = name, {}
+                members.setdefault(extension, (member.offset_data, member.size))
+                raw.seek(member.offset_data + member.size)
+            else:
+                problem = _wrong_end(raw, tar.offset)  # type: ignore[attr-defined]
+    except (tarfile.TarError, EOFError, ValueError) as error:
+        problem = str(error) or type(error).__name__
+    if members:
+        yield str(key), members
+    if problem:
+        raise BrokenTarError(problem)
+
+
+def image_member(members: Members) -> tuple[int, int]:
+    """Return where a sample's image stands; (-1, -1) if it has none."""
+    return next((members[e] for e in IMAGE_EXTENSIONS if e in members), _ABSENT)
 
 
 def _wrong_end(raw: Any, offset: int) -> str:

@@ -11,7 +11,8 @@ from torch import nn
 
 from selffilter.clip.model import ClipRecipe, find_recipe, load_weights
 from selffilter.config import Config
-from selffilter.evaluation.zero_shot import evaluate_zero_shot
+from selffilter.evaluation.evaluate import EvaluationSettings, evaluate
+from selffilter.evaluation.sets import open_sets
 from selffilter.interrupt import StopRequest
 from selffilter.planning import RoundSteps, round_steps, stages_of
 from selffilter.pool.base import Base
@@ -95,15 +96,16 @@ class RunContext:
         return model.to(self.team.device).eval()
 
     def zero_shot(self, model: nn.Module, steps: RoundSteps, step: int, stage: str) -> Summary:
-        """Evaluate on every set and log it; returns the first set's numbers."""
-        found: list[Summary] = []
-        for folder in self.config.evaluate.zero_shot:
-            result = evaluate_zero_shot(
-                model, self.recipe, Path(folder), batch_size=self.config.evaluate.batch_size
-            )
-            self.log("zero_shot", steps.round, stage, step, result)
-            found.append({k: result[k] for k in ("acc1", "acc5", "mean_per_class_recall")})
-        return found[0] if found else {}
+        """Evaluate on every set and log it; returns the first classification set's numbers."""
+        c = self.config
+        shown: Summary = {}
+        settings = EvaluationSettings(c.evaluate.batch_size, c.hardware.workers)
+        for data in open_sets(c.evaluate.zero_shot):
+            found = evaluate(model, self.recipe, data, settings)
+            self.log("zero_shot", steps.round, stage, step, found.record())
+            if not shown and "acc1" in found.metrics:
+                shown = {k: found.metrics[k] for k in ("acc1", "acc5", "mean_per_class_recall")}
+        return shown
 
     # --- records and markers ------------------------------------------------------------------
 

@@ -1,0 +1,104 @@
+"""Files on a server, through fsspec."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import aiohttp
+import fsspec
+
+from selffilter.errors import UserError
+
+REMOTE_FAULTS = (OSError, aiohttp.ClientError)
+_ATTEMPTS = 4
+_FIRST_PAUSE_S = 0.5
+_HUB_PAGE = re.compile(
+    r"(https://huggingface\.co/datasets/[^/]+/[^/]+)(?:/(?:tree|resolve)/([^/]+))?"
+)
+
+T = TypeVar("T")
+
+
+class RemoteFolder:
+    """A folder at a URL.
+
+    Args:
+        url: One that fsspec knows: https://, hf://, s3://, memory://, …. A dataset's page on the
+            Hugging Face hub stands for the files that it shows.
+
+    Attributes:
+        name: The last part of the URL.
+        root: The folder, as its file system calls it.
+
+    Raises:
+        ValueError, ImportError: If fsspec does not know the protocol, or lacks a package for it.
+    """
+
+    def __init__(self, url: str) -> None:
+        url = url.rstrip("/")
+        self.name = url.rpartition("/")[2]
+        if page := _HUB_PAGE.fullmatch(url):
+            dataset, branch = page.groups()
+            self.name = dataset.rpartition("/")[2]
+            url = f"{dataset}/resolve/{branch or 'main'}"
+        self._files, root = fsspec.core.url_to_fs(url)
+        self.root = str(root).rstrip("/")
+
+    def read(self, name: str) -> bytes:
+        """Return the bytes of a small file.
+
+        Raises:
+            FileNotFoundError: If it is not there.
+            UserError: If it cannot be read, also after some patience.
+        """
+        path = self._path(name)
+        return bytes(patiently(lambda: self._files.cat_file(path), path))
+
+    def size(self, name: str) -> tuple[int | None, str]:
+        """Return a file's size and its tag, None and "" where the server does not say.
+
+        Raises:
+            FileNotFoundError, UserError: As `read`.
+        """
+        path = self._path(name)
+        info = patiently(lambda: self._files.info(path), path)
+        return info.get("size"), str(info.get("ETag") or "")
+
+    def fetch(self, name: str, local: Path) -> None:
+        """Copy a file to this machine.
+
+        Raises:
+            FileNotFoundError, UserError: As `read`.
+        """
+        path = self._path(name)
+        patiently(lambda: self._files.get_file(path, str(local)), path)
+
+    def _path(self, name: str) -> str:
+        return f"{self.root}/{name}"
+
+
+def patiently(action: Callable[[], T], what: str) -> T:
+    """Ask a server; a passing fault is tried again, a missing file is not.
+
+    Raises:
+        FileNotFoundError: At once.
+        UserError: After some attempts.
+    """
+    attempt = 0
+    while True:
+        try:
+            return action()
+        except FileNotFoundError:
+            raise
+        except REMOTE_FAULTS as error:
+            attempt += 1
+            if attempt == _ATTEMPTS:
+                said = str(error) or type(error).__name__
+                raise UserError(
+                    f"{what} cannot be read, after {_ATTEMPTS} attempts: {said}"
+                ) from error
+        time.sleep(_FIRST_PAUSE_S * 2 ** (attempt - 1))
