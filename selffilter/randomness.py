@@ -52,6 +52,11 @@ def hash_rows(rows_N: NDArray[np.int64], *parts: int | str) -> NDArray[np.uint64
     return h
 
 
+def uniform(rows_N: NDArray[np.int64], *parts: int | str) -> NDArray[np.float64]:
+    """Return a number in [0, 1) for each row, (N,) float64."""
+    return (hash_rows(rows_N, *parts) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
 def shuffled(rows_N: NDArray[np.int64], *parts: int | str) -> NDArray[np.int64]:
     """Return the rows in an order that depends only on the *set* of rows and the key."""
     ordered_N = np.sort(rows_N)

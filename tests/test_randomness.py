@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selffilter.randomness import below_fraction, draw, hash_rows, key_from, shuffled
+from selffilter.randomness import below_fraction, draw, hash_rows, key_from, shuffled, uniform
 
 WORD = 2**64
 ROWS = st.lists(st.integers(0, 10**12), unique=True, max_size=60)
@@ -97,6 +97,15 @@ def test_a_fraction_is_marked_and_rows_added_later_change_no_mark():
     assert not (below_fraction(rows, 0.03, 2, "probe") & marked).all()
     assert not below_fraction(rows, 0.0, 1).any()
     assert below_fraction(rows, 1.0, 1).all()
+
+
+def test_uniform_numbers_fill_the_unit_interval_and_never_reach_one():
+    numbers = uniform(np.arange(100_000), 3, "u")
+    assert numbers.min() >= 0 and numbers.max() < 1
+    counts, _ = np.histogram(numbers, bins=20, range=(0, 1))
+    assert abs(counts - 5000).max() < 5 * np.sqrt(5000)
+    np.testing.assert_array_equal(uniform(np.array([7, 3]), 3, "u"), numbers[[7, 3]])
+    assert (uniform(np.arange(100), 4, "u") != numbers[:100]).all()
 
 
 def test_no_generator_of_the_process_is_touched():

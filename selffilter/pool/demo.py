@@ -7,19 +7,16 @@ laid out as webdataset tars, with a stated share of mismatched captions planted 
 
 from __future__ import annotations
 
-import io
 import json
-import tarfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from selffilter.pool.noise import plant_mismatches
-from selffilter.store import write_atomically, write_json, write_text
-from selffilter.tables import write_table
+from selffilter.pool.noise import Kind, Texts, plant
+from selffilter.pool.noise.truth import write_truth
+from selffilter.pool.writing import sample_members, write_tar
+from selffilter.store import write_json, write_text
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 SAMPLES_PER_SHARD = 512
@@ -41,31 +38,23 @@ def lay_out_demo(folder: Path, noise: float, seed: int) -> Path:
     if (home / "complete.json").exists():
         return home
     samples = pq.read_table(ASSETS / "openclipart.parquet").to_pylist()
-    captions = [sample["caption"] for sample in samples]
-    source = plant_mismatches(captions, [s["label"] for s in samples], noise, seed)
-    clean = source == np.arange(len(samples))
+    texts = Texts([s["caption"] for s in samples], [s["label"] for s in samples])
+    planted = plant(texts, {Kind.mismatched: round(noise * len(samples))}, seed)
     for shard, first in enumerate(range(0, len(samples), SAMPLES_PER_SHARD)):
         part = range(first, min(first + SAMPLES_PER_SHARD, len(samples)))
-        members = [(samples[i]["uid"], _members(samples[i], captions[source[i]])) for i in part]
-        _write_tar(home / "pool" / f"{shard:05d}.tar", members)
+        members = ((samples[i]["uid"], _members(samples[i], planted.captions[i])) for i in part)
+        write_tar(home / "pool" / f"{shard:05d}.tar", members)
     _write_eval(home / "eval" / "openclipart")
-    ids = pa.array([sample["uid"] for sample in samples])
-    write_table(home / "truth.parquet", pa.table({"uid": ids, "clean": pa.array(clean)}))
-    oracle = pa.table({"uid": ids, "score": pa.array(clean.astype(np.float32))})
-    write_table(home / "truth_scores.parquet", oracle)
-    planted = {"samples": len(samples), "planted": int((~clean).sum()), "seed": seed}
-    write_json(home / "complete.json", planted)
+    write_truth(home, [sample["uid"] for sample in samples], texts.captions, planted)
+    changed = int((~planted.clean_N).sum())
+    write_json(home / "complete.json", {"samples": len(samples), "planted": changed, "seed": seed})
     return home
 
 
 def _members(sample: dict[str, Any], caption: str) -> dict[str, bytes]:
     # The label stays out of the pool: nothing that trains or selects may see it.
     about = {k: sample[k] for k in ("uid", "source", "url", "license")}
-    return {
-        "json": json.dumps(about, sort_keys=True).encode(),
-        "txt": caption.encode(),
-        "webp": sample["image"],
-    }
+    return sample_members(sample["image"], about, caption)
 
 
 def _write_eval(folder: Path) -> None:
@@ -74,7 +63,7 @@ def _write_eval(folder: Path) -> None:
         (f"s{i:07d}", {"cls": str(s["cls"]).encode(), "webp": s["image"]})
         for i, s in enumerate(samples)
     ]
-    _write_tar(folder / "test" / "0.tar", members)
+    write_tar(folder / "test" / "0.tar", members)
     texts = json.loads((ASSETS / "openclipart_eval.json").read_text(encoding="utf-8"))
     for name, lines in {
         "classnames.txt": texts["classnames"],
@@ -82,15 +71,3 @@ def _write_eval(folder: Path) -> None:
         "test/nshards.txt": ["1"],
     }.items():
         write_text(folder / name, "\n".join(lines) + "\n")
-
-
-def _write_tar(path: Path, samples: list[tuple[str, dict[str, bytes]]]) -> None:
-    def write(file: Any) -> None:
-        with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-            for key, members in samples:
-                for extension, data in sorted(members.items()):
-                    info = tarfile.TarInfo(f"{key}.{extension}")
-                    info.size = len(data)
-                    tar.addfile(info, io.BytesIO(data))
-
-    write_atomically(path, write)

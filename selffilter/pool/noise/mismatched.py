@@ -1,28 +1,21 @@
-"""Planting mismatched captions, honestly: which rows, with whose caption, provably wrong.
+"""Captions exchanged between rows drawn at random.
 
-Captions are swapped only between samples whose normalised captions differ (and whose labels
-differ, where both are known), so no planted pair is true by accident as far as captions and labels
-can tell. What was not planted is *unknown*, not clean: the pool's own noise is still there.
+Two rows may exchange captions only if their normalised captions differ (and their labels, where
+both are known), so no planted pair is true by accident as far as captions and labels can tell.
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from selffilter.pool.noise.planted import Part
+from selffilter.pool.noise.texts import Texts
 from selffilter.randomness import draw, shuffled
 
 _TRIES = 200
-
-
-def normalise_caption(caption: str) -> str:
-    """Return a caption without case, accents' encoding, punctuation and runs of spaces."""
-    folded = unicodedata.normalize("NFKC", caption).casefold()
-    return " ".join(re.findall(r"\w+", folded))
 
 
 def plant_mismatches(
@@ -42,15 +35,28 @@ def plant_mismatches(
         stands as often as before. Exactly ``round(rate · N)`` are planted if that is possible;
         fewer if too many captions are alike to be exchanged (the truth says which).
     """
-    count = len(captions)
-    keys = np.array([normalise_caption(caption) for caption in captions], dtype=object)
-    names = np.array([label or "" for label in labels], dtype=object)
-    chosen = draw(np.arange(count, dtype=np.int64), round(rate * count), seed, "planted")
+    source = np.arange(len(captions), dtype=np.int64)
+    part = mismatch(Texts(captions, labels), source.copy(), round(rate * len(captions)), seed)
+    source[part.rows_n] = part.source_n
+    return source
+
+
+def mismatch(texts: Texts, free_M: NDArray[np.int64], count: int, seed: int) -> Part:
+    """Permute the captions of rows drawn from those that are free; see `plant_mismatches`.
+
+    Args:
+        texts: The pool.
+        free_M: (M,) int64, rows that noise may be planted in.
+        count: How many; fewer if that is not possible.
+        seed: Same seed, same noise.
+    """
+    chosen = draw(free_M, min(count, len(free_M)), seed, "planted")
     givers = shuffled(chosen, seed, "givers").copy()
 
     def collides(taker: NDArray[np.int64], giver: NDArray[np.int64]) -> NDArray[np.bool_]:
-        same_label = (names[taker] == names[giver]) & (names[taker] != "")
-        hit: NDArray[np.bool_] = (keys[taker] == keys[giver]) | same_label
+        labels_N, keys_N = texts.labels_N, texts.keys_N
+        same_label = (labels_N[taker] == labels_N[giver]) & (labels_N[taker] != "")
+        hit: NDArray[np.bool_] = (keys_N[taker] == keys_N[giver]) | same_label
         return hit
 
     for attempt in range(_TRIES):
@@ -64,7 +70,7 @@ def plant_mismatches(
             swapped = givers[pair[::-1]]
             if place != other and not collides(chosen[pair], swapped).any():
                 givers[pair] = swapped
-    source = np.arange(count, dtype=np.int64)
+    source = np.arange(len(texts), dtype=np.int64)
     source[chosen] = givers
     # What could not be mended is given back: a cycle of captions is left out as a whole, so that
     # no caption is lost and none is planted that may be true.
@@ -74,4 +80,5 @@ def plant_mismatches(
             following = source[here]
             source[here] = here
             here = following
-    return source
+    rows = chosen[source[chosen] != chosen]
+    return Part(rows, [texts.captions[giver] for giver in source[rows]], source[rows])
