@@ -107,6 +107,87 @@ def plan(
 
 
 @app.command()
+def experiment(
+    file: Annotated[
+        Path, typer.Argument(metavar="EXPERIMENT", help="A YAML file; see configs/experiments/.")
+    ],
+    jobs: Annotated[int, typer.Option(help="Runs at a time.")] = 1,
+    only: Annotated[str, typer.Option(help="Some of the methods: METHOD,METHOD.")] = "",
+    seeds: Annotated[str, typer.Option(help="Some of the seeds: 0,1.")] = "",
+    dry_run: Annotated[bool, typer.Option(help="Say what would run, and stop.")] = False,
+    report: Annotated[bool, typer.Option(help="Run nothing; report what is finished.")] = False,
+) -> None:
+    """Run a grid of methods, seeds and pools, resumable, and set the methods against each other."""
+    from selffilter.experiments.command import run_experiment
+    from selffilter.interrupt import Stopped
+
+    methods = [word for word in only.split(",") if word]
+    numbers = [word for word in seeds.split(",") if word]
+    if bad := [word for word in numbers if not word.isdecimal()]:
+        raise UserError(f"--seeds {seeds}: {bad[0]!r} is not a whole number.")
+    _quieten()
+    try:
+        code = run_experiment(
+            file,
+            jobs=jobs,
+            only=methods,
+            seeds=[int(word) for word in numbers],
+            dry_run=dry_run,
+            report_only=report,
+        )
+    except Stopped:
+        code = EXIT_STOPPED
+    if code == EXIT_STOPPED:
+        print(f"stopped and saved. The same command goes on:  {_command()}", file=sys.stderr)
+    sys.exit(code)
+
+
+@app.command()
+def noise(
+    shards: Annotated[list[str], typer.Argument(metavar="SHARDS...", help="Folders or patterns.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Where noisy pool and truth go.")],
+    kind: Annotated[str, typer.Option(help="What to plant: see docs/noise.md.")] = "mismatched",
+    rate: Annotated[float, typer.Option(help="Share of the samples that get noise.")] = 0.5,
+    seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
+    caption_key: Annotated[str, typer.Option(help="Where captions stand.")] = "txt",
+    label_key: Annotated[
+        str | None, typer.Option(help="Field of the json with what a sample shows.")
+    ] = None,
+    cluster_key: Annotated[
+        str | None, typer.Option(help="Field of the json that hard mismatches stay inside of.")
+    ] = None,
+    mix: Annotated[
+        str | None, typer.Option(help="Of web_mixture: mismatched=0.7,boilerplate=0.3.")
+    ] = None,
+    copies_per_source: Annotated[
+        float | None, typer.Option(help="Near-duplicates of one image, on average; 50.")
+    ] = None,
+    keep: Annotated[
+        list[str] | None, typer.Option(help="A further field of the json to keep.")
+    ] = None,
+) -> None:
+    """Write a pool anew with planted noise, and the truth beside it."""
+    from selffilter.pool.noise.settings import NoiseSettings, parse_mix
+    from selffilter.pool.noisy_pool import describe_noise, write_noisy_pool
+    from selffilter.tracking.console import Screen
+
+    settings = NoiseSettings(
+        kind=kind,
+        rate=rate,
+        seed=seed,
+        caption_key=caption_key,
+        label_key=label_key,
+        cluster_key=cluster_key,
+        mix=None if mix is None else parse_mix(mix),
+        copies_per_source=copies_per_source,
+        keep_fields=tuple(keep or ()),
+    )
+    screen = Screen()
+    report = write_noisy_pool(shards, out, settings, bar=screen.bar)
+    print(describe_noise(report, out))
+
+
+@app.command()
 def status(run_dir: Annotated[Path, typer.Argument(help="A run directory.")]) -> None:
     """Say where a run stands."""
     from selffilter.outlook import print_status
@@ -133,6 +214,50 @@ def fork(
     made = fork_run(source, config, from_round)
     print(f"{made.root} shares the training of rounds 0 to {from_round} with {run_dir}.")
     print(f"Go on with it:  selffilter run {made.config_path}")
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[
+        str,
+        typer.Argument(help="A run directory, an open_clip folder, ARCHITECTURE:FILE or :TAG."),
+    ],
+    sets: Annotated[
+        list[str] | None,
+        typer.Argument(help="Folders or URLs in CLIP_benchmark's layout; NAME=… names one."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where results go: RUN/evaluation, or evaluation/NAME of the model."),
+    ] = None,
+    datacomp: Annotated[
+        Path | None, typer.Option(help="A folder with DataComp's sets: all that are there.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="The folder of the shards in each set.")] = "test",
+    batch_size: Annotated[int, typer.Option(help="Samples encoded together.")] = 256,
+    workers: Annotated[int, typer.Option(help="Processes that decode.")] = min(
+        8, os.cpu_count() or 1
+    ),
+    accelerator: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
+    precision: Annotated[str, typer.Option(help="32-true or bf16-mixed.")] = "32-true",
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Evaluate a trained model: zero-shot classification, retrieval, DataComp's tasks."""
+    _quieten()
+    from selffilter.evaluating import run_evaluation
+
+    run_evaluation(
+        checkpoint,
+        sets or [],
+        out=out,
+        datacomp=datacomp,
+        split=split,
+        batch_size=batch_size,
+        workers=workers,
+        accelerator=accelerator,
+        precision=precision,
+        as_json=json,
+    )
 
 
 @app.command()
@@ -180,10 +305,13 @@ def _with_team(accelerator: str, work: Any) -> None:
     try:
         work(team)
     except Stopped:
-        again = shlex.join(["selffilter", *sys.argv[1:]])
-        team.say(f"stopped and saved. The same command goes on:  {again}")
+        team.say(f"stopped and saved. The same command goes on:  {_command()}")
         sys.exit(EXIT_STOPPED)
     team.leave()
+
+
+def _command() -> str:
+    return shlex.join(["selffilter", *sys.argv[1:]])
 
 
 def _quieten() -> None:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from selffilter.config import Config, load_config, shipped_config
+from selffilter.config import Config, load_config, read_run_config, shipped_config
 from selffilter.errors import UserError
+from selffilter.experiments.controls import Method, read_controls, words
+from selffilter.experiments.facts import PoolFacts
 from selffilter.forking import fork
 from selffilter.pool.demo import lay_out_demo
+from selffilter.pool.index import Pool
 from selffilter.run import run
 from selffilter.store import RunStore, iterate_jsonl, read_json
 from selffilter.team import Team
 from selffilter.tracking.console import Screen, what_lies_where
+
+CONTROLS = ("uniform", "oracle")
+"""What `--compare` sets beside the loop; see configs/controls.yaml."""
 
 
 def run_demo(
@@ -24,7 +30,7 @@ def run_demo(
         out: Where pool and runs go.
         noise: Share of captions that are swapped, in [0, 0.9].
         seed: Of noise and run.
-        compare: Also train the two controls, from the same bootstrap round.
+        compare: Also train the two controls.
         overrides: Fields of the config, ``key=value``.
 
     Raises:
@@ -44,10 +50,11 @@ def run_demo(
     store = run(config, team, screen)
     if compare:
         stores = {"self-filtering": store}
-        for kind, changes in _controls(noise, home).items():
-            screen.say(f"\n{kind} control, from the same bootstrap round")
+        for name in CONTROLS:
+            method = read_controls()[name]
+            screen.say(f"\n{name}: {method.about}")
             screen.begin_table()
-            stores[kind] = _train_control(store, f"{config.name}-{kind}", changes, team, screen)
+            stores[name] = _train_control(store, method, team, screen)
         screen.say("\n" + team.decide(lambda: comparison_table(stores)))
     screen.say(what_lies_where(store))
     screen.say(_next_steps(store))
@@ -62,7 +69,7 @@ def _demo_config(home: Path, out: Path, name: str, seed: int, overrides: list[st
             f"runs_dir={out}",
             f"seed={seed}",
             f"pool.shards=[{home / 'pool'}]",
-            f"model.name={shipped.parent / 'models' / 'tiny.json'}",
+            f"model.name={shipped.parent / 'models' / 'tiny_convnext.json'}",
             f"evaluate.zero_shot=[{home / 'eval' / 'openclipart'}]",
             f"evaluate.truth={home / 'truth.parquet'}",
             *overrides,
@@ -70,31 +77,25 @@ def _demo_config(home: Path, out: Path, name: str, seed: int, overrides: list[st
     )
 
 
-def _controls(noise: float, home: Path) -> dict[str, list[str]]:
-    """Return what each control changes in the config of the loop."""
-    return {
-        "uniform": ["select.keep_fraction=0", "select.diverse_fraction=1"],
-        "oracle": [
-            f"select.keep_fraction={1 - noise}",
-            "select.diverse_fraction=0",
-            "score.signal=given",
-            f"score.given_scores={home / 'truth_scores.parquet'}",
-        ],
-    }
-
-
-def _train_control(
-    loop: RunStore, name: str, changes: list[str], team: Team, screen: Screen
-) -> RunStore:
-    """Train a control from the loop's bootstrap round, or go on with it."""
-    config = load_config(loop.config_path, [*changes, f"name={name}"])
+def _train_control(loop: RunStore, method: Method, team: Team, screen: Screen) -> RunStore:
+    """Train a control beside the loop, or go on with it."""
+    config = load_config(loop.config_path, team.decide(lambda: _changes(loop, method)))
 
     def fork_once() -> None:
-        if not RunStore(config.run_dir).config_path.exists():
+        if method.start == "bootstrap" and not RunStore(config.run_dir).config_path.exists():
             fork(loop, config, from_round=0)
 
     team.decide(fork_once)
     return run(config, team, screen)
+
+
+def _changes(loop: RunStore, method: Method) -> list[str]:
+    config = read_run_config(loop.config_path)
+    pinned = read_json(loop.root / "environment.json")["pool"]
+    pool = Pool(Path(pinned["index_dir"]), pinned["version"], config.pool.caption_key)
+    inputs = loop.root.parent / "demo-data" / "inputs" / config.name
+    facts = PoolFacts(pool, config, lambda _: loop, inputs)
+    return [*words(method.changes, facts), f"name={config.name}-{method.name}"]
 
 
 def comparison_table(stores: dict[str, RunStore]) -> str:

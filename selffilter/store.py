@@ -125,6 +125,18 @@ class RunStore:
         """Return the file with what a round's training goes on from."""
         return self.stage(round_, "train") / "last.ckpt"
 
+    def keep_results_only(self) -> None:
+        """Remove training states and the models of earlier rounds of a finished run.
+
+        These are most of its bytes. Metrics, scores, selections, the last round's model and
+        ``final/`` stay; no run can branch off any more.
+        """
+        *earlier, last = self.rounds()
+        for round_ in earlier:
+            self.state(round_).unlink(missing_ok=True)
+            self.model(round_).unlink(missing_ok=True)
+        self.state(last).unlink(missing_ok=True)
+
     def model(self, round_: int) -> Path:
         """Return the file with the weights that a round scores with."""
         return self.stage(round_, "train") / "model.safetensors"

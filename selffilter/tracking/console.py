@@ -156,11 +156,12 @@ class _Rate(ProgressColumn):
 
 def _rate(done: int, begun: int, total: int, seconds: float) -> str:
     rate = (done - begun) / seconds if seconds > 0 else 0.0
-    left = f"{_clock((total - done) / rate)} left" if rate > 0 and done < total else _clock(seconds)
+    left = f"{clock((total - done) / rate)} left" if rate > 0 and done < total else clock(seconds)
     return f"{done:,}/{total:,}  {rate:,.0f}/s  {left}"
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Return a duration as m:ss or h:mm:ss."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
