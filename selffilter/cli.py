@@ -118,8 +118,12 @@ def experiment(
     report: Annotated[bool, typer.Option(help="Run nothing; report what is finished.")] = False,
 ) -> None:
     """Run a grid of methods, seeds and pools, resumable, and set the methods against each other."""
-    from selffilter.experiments.command import run_experiment
     from selffilter.interrupt import Stopped
+
+    try:
+        from selffilter.experiments.command import run_experiment
+    except ImportError as error:
+        raise _missing(error, "experiments") from error
 
     methods = [word for word in only.split(",") if word]
     numbers = [word for word in seeds.split(",") if word]
@@ -274,7 +278,7 @@ def theory(
     try:
         from selffilter.theory.cli import run_theory
     except ImportError as error:
-        raise UserError(f"{error.name} is missing: pip install 'selffilter[theory]'.") from error
+        raise _missing(error, "theory") from error
     try:
         report = run_theory(out, experiments=experiments, seeds=seeds, workers=workers, quick=quick)
     except ValueError as error:
@@ -293,6 +297,10 @@ def _run(config: Any, only: str | None) -> None:
             screen.say(what_lies_where(store))
 
     _with_team(config.hardware.accelerator, work)
+
+
+def _missing(error: ImportError, extra: str) -> UserError:
+    return UserError(f"{error.name} is missing: pip install 'selffilter[{extra}]'.")
 
 
 def _with_team(accelerator: str, work: Any) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t as student_t
 
 from selffilter.randomness import hash_rows
 
@@ -101,7 +102,7 @@ def paired_difference(method: Values, other: Values, resamples: int) -> Differen
     if not seeds:
         return Difference(0, math.nan, math.nan, _NO_INTERVAL, _NO_INTERVAL)
     error = _standard_error(d)
-    half = student_t_quantile(0.5 + CONFIDENCE / 2, len(d) - 1) * error if len(d) > 1 else math.nan
+    half = float(student_t.ppf(0.5 + CONFIDENCE / 2, len(d) - 1)) * error
     mean = float(d.mean())
     bootstrap = _NO_INTERVAL
     if len(seeds) > FEW_SEEDS:
@@ -141,41 +142,6 @@ def gap_closed(method: Values, uniform: Values, oracle: Values, resamples: int) 
         gaps, won = gap_S[again].mean(axis=1), won_S[again].mean(axis=1)
         interval = _percentiles(won[gaps > 0] / gaps[gaps > 0])
     return GapClosed(len(seeds), float(won_S.mean()) / gap, interval, gap, error, "")
-
-
-def student_t_quantile(p: float, degrees: int) -> float:
-    """Return the quantile of Student's t, by bisection of its distribution function.
-
-    Args:
-        p: In [0.5, 1).
-        degrees: Of freedom, at least 1.
-    """
-    low, high = 0.0, 1.0
-    while student_t_cdf(high, degrees) < p:
-        low, high = high, 2 * high
-    for _ in range(200):
-        middle = (low + high) / 2
-        low, high = (middle, high) if student_t_cdf(middle, degrees) < p else (low, middle)
-    return (low + high) / 2
-
-
-def student_t_cdf(t: float, degrees: int) -> float:
-    """Return P(T < t) for whole degrees of freedom (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
-    angle = math.atan(t / math.sqrt(degrees))
-    sin, cos = math.sin(angle), math.cos(angle)
-    if degrees % 2:
-        term, total = cos, 0.0
-        for k in range(1, degrees - 1, 2):
-            total += term
-            term *= cos * cos * (k + 1) / (k + 2)
-        within = 2 / math.pi * (angle + sin * total)
-    else:
-        term, total = 1.0, 0.0
-        for k in range(0, degrees - 1, 2):
-            total += term
-            term *= cos * cos * (k + 1) / (k + 2)
-        within = sin * total
-    return 0.5 + within / 2
 
 
 def _common(*methods: Values) -> list[int]:

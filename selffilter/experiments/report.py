@@ -47,8 +47,6 @@ def write_report(grid: Grid, command: str) -> Path | None:
     parts = [f"# {experiment.name}", experiment.about, _set_up(grid, command)]
     for pool in experiment.pools:
         parts += _pool(experiment, pool, lines, figures.get(pool.name, ""))
-    if not figures:
-        parts.append("No figures: matplotlib is missing (`pip install 'selffilter[plots]'`).")
     parts.append(_how_to_read(experiment))
     write_text(root / "report.md", "\n\n".join(part for part in parts if part) + "\n")
     return root / "report.md"
@@ -125,12 +123,11 @@ def _about_pool(pool: PoolSpec) -> str:
 
 
 def _draw(grid: Grid, results: pa.Table, rounds: pa.Table, lines: Sequence[Line]) -> dict[str, str]:
-    """Write a figure a pool; return what the report says there. Empty without matplotlib."""
-    try:
-        from selffilter.experiments.figures import pool_figure
-        from selffilter.theory import plotting
-    except ImportError:
-        return {}
+    """Write a figure a pool; return what the report says there."""
+    # Slow to import, and asked for once a minute at most.
+    from selffilter.experiments.figures import pool_figure
+    from selffilter.theory import plotting
+
     experiment, drawn = grid.experiment, {}
     known = experiment.known_methods()
     for pool in experiment.pools:

@@ -10,22 +10,11 @@ from selffilter.experiments.analysis import (
     gap_closed,
     paired_difference,
     spread,
-    student_t_cdf,
-    student_t_quantile,
 )
 
 UNIFORM = {0: 0.10, 1: 0.12, 2: 0.08, 3: 0.10, 4: 0.10}
 ORACLE = {0: 0.20, 1: 0.22, 2: 0.18, 3: 0.21, 4: 0.19}
 LOOP = {0: 0.14, 1: 0.16, 2: 0.13, 3: 0.14, 4: 0.13}
-
-
-@pytest.mark.parametrize(
-    ("degrees", "quantile"),
-    [(1, 12.7062), (2, 4.30265), (3, 3.18245), (4, 2.77645), (9, 2.26216), (30, 2.04227)],
-)
-def test_students_quantiles_are_those_of_the_tables(degrees: int, quantile: float) -> None:
-    assert student_t_quantile(0.975, degrees) == pytest.approx(quantile, rel=1e-5)
-    assert student_t_cdf(quantile, degrees) == pytest.approx(0.975, rel=1e-5)
 
 
 def test_spread_is_mean_and_sample_standard_deviation() -> None:
