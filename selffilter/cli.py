@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import sys
@@ -23,8 +24,12 @@ app = typer.Typer(
 )
 
 EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
 EXIT_STOPPED = 75
 """EX_TEMPFAIL: the run was asked to stop and is saved; the same command goes on with it."""
+
+CANNOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR)
+"""What is wrong with a place and not with the program: one sentence instead of a traceback."""
 
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Fields of the config.")
@@ -42,12 +47,23 @@ def main() -> None:
         if int(os.environ.get("RANK", 0)) == 0:
             print(f"selffilter: {error}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
-    except KeyboardInterrupt:
+    except OSError as error:
+        if error.errno not in CANNOT_WRITE:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
         print(
-            "selffilter: stopped at once; the run goes on from its last checkpoint.",
+            f"selffilter: cannot write: {where}{error.strerror}. Make room, or choose another "
+            "place; then the same command goes on.",
             file=sys.stderr,
         )
-        sys.exit(130)
+        sys.exit(EXIT_USER_ERROR)
+    except SystemExit as stop:
+        if stop.code == EXIT_INTERRUPTED:  # typer makes it of a KeyboardInterrupt, and is silent
+            print(
+                "selffilter: stopped at once; the same command goes on from what was saved last.",
+                file=sys.stderr,
+            )
+        raise
 
 
 @app.callback(invoke_without_command=True)

@@ -47,8 +47,8 @@ class RoundsConfig:
 
     samples_seen: int = 12_800_000
     count: int = 5
-    bootstrap_fraction: float = 0.4
-    fresh_weights_at: list[int] = field(default_factory=list)
+    bootstrap_fraction: float = 0.25
+    fresh_weights_at: list[int] = field(default_factory=lambda: [1])
     final_selection: bool = True
 
 
@@ -89,8 +89,8 @@ class ScoreConfig:
 class SelectConfig:
     """What the next round trains on."""
 
-    keep_fraction: list[float] = field(default_factory=lambda: [0.4])
-    diverse_fraction: list[float] = field(default_factory=lambda: [0.2])
+    keep_fraction: list[float] = field(default_factory=lambda: [0.2, 0.27, 0.33, 0.4])
+    diverse_fraction: list[float] = field(default_factory=lambda: [0.05])
     probe_fraction: float = 0.005
     probe_max_rows: int = 100_000
 
@@ -350,12 +350,11 @@ def validate(config: Config) -> None:
             )
     if config.score.rescore == "once" and len({bool(keep) for keep in flat[PER_ROUND[0]]}) > 1:
         raise UserError("score.rescore=once has no scores for a round with select.keep_fraction 0.")
-    for round_ in config.rounds.fresh_weights_at:
-        if not 1 <= round_ < config.rounds.count:
-            raise UserError(
-                f"rounds.fresh_weights_at={config.rounds.fresh_weights_at}: there is no round "
-                f"{round_} to begin anew; they are 1 to {config.rounds.count - 1}."
-            )
+    if any(round_ < 1 for round_ in config.rounds.fresh_weights_at):
+        raise UserError(
+            f"rounds.fresh_weights_at={config.rounds.fresh_weights_at}: rounds that can begin anew "
+            "are 1, 2, …; round 0 always begins with fresh weights."
+        )
     if config.rounds.count > 1 and not 0 < config.rounds.bootstrap_fraction < 1:
         raise UserError(
             f"rounds.bootstrap_fraction={config.rounds.bootstrap_fraction} leaves no samples for "
@@ -376,8 +375,9 @@ def read_yaml(path: Path) -> DictConfig:
         raise UserError(f"there is no config file {path}.")
     try:
         values = OmegaConf.load(path)
-    except Exception as error:  # YAML's own errors, of many classes
-        raise UserError(f"{path} is not a YAML file: {_first_line(error)}") from error
+    except Exception as error:  # YAML's own errors, of many classes; the line stands further down
+        said = " ".join(str(error).split())
+        raise UserError(f"{path} is not a YAML file: {said}") from error
     if not isinstance(values, DictConfig):
         raise UserError(f"{path} is not a mapping of fields.")
     return values

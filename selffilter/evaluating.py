@@ -93,6 +93,7 @@ def run_evaluation(
     model = open_checkpoint(checkpoint, join_team(accelerator).device)
     settings = EvaluationSettings(batch_size, workers, PRECISIONS[precision])
     where = out or _default_out(checkpoint)
+    where.mkdir(parents=True, exist_ok=True)  # fails now, not after the first set
     report = evaluate_sets(model, sets, where, settings, screen.say, screen.bar)
     if report.kept:
         screen.say(f"evaluated before, and kept: {', '.join(report.kept)}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
-from selffilter.config import Config, flatten, read_run_config, to_yaml
+from selffilter.config import Config, flatten, read_run_config, to_yaml, validate
 from selffilter.errors import UserError
 from selffilter.planning import round_steps, scores_from
 from selffilter.stages.score import link
@@ -36,7 +37,8 @@ def fork(source: RunStore, config: Config, from_round: int) -> RunStore:
     """Begin a run that shares the rounds up to the training of `from_round` with another.
 
     Rounds before it are taken over whole (hard links), of that round the training, and its scores
-    if both runs score alike.
+    if both runs score alike. So the new run's config has, for the rounds before it, the fractions
+    by which they were selected, whatever it is given.
 
     Args:
         source: The run to branch off from.
@@ -53,6 +55,7 @@ def fork(source: RunStore, config: Config, from_round: int) -> RunStore:
         raise UserError(f"{source.root} has not finished the training of round {from_round}.")
     old = read_run_config(source.config_path)
     refuse_misfit(old, config, from_round)
+    config = _with_fractions_of(old, config, from_round)
 
     shared = [(r, stage) for r in range(from_round) for stage in STAGES] + [(from_round, "train")]
     model_scores = scores_from(old, from_round) == scores_from(config, from_round) == "model"
@@ -82,6 +85,13 @@ def refuse_misfit(old: Config, new: Config, from_round: int) -> None:
     for key in FIXED:
         if a[key] != b[key]:
             raise UserError(f"a fork keeps {key}={a[key]!r}; {b[key]!r} needs a run of its own.")
+    shared = [[r for r in c.rounds.fresh_weights_at if r <= from_round] for c in (old, new)]
+    if set(shared[0]) != set(shared[1]):
+        raise UserError(
+            f"of rounds 0 to {from_round}, which are shared, {shared[0] or 'none'} began with "
+            f"fresh weights: rounds.fresh_weights_at={new.rounds.fresh_weights_at} needs a run of "
+            "its own."
+        )
     if from_round >= new.rounds.count:
         raise UserError(f"the new run has {new.rounds.count} rounds: none is number {from_round}.")
     ends = [round_steps(config)[from_round].end for config in (old, new)]
@@ -90,3 +100,19 @@ def refuse_misfit(old: Config, new: Config, from_round: int) -> None:
             f"round {from_round} ends at step {ends[0]} in the run to fork and at step {ends[1]} "
             "in the new one: rounds.samples_seen, count and bootstrap_fraction must fit."
         )
+
+
+def _with_fractions_of(old: Config, new: Config, from_round: int) -> Config:
+    """Return `new` with the fractions of `old` for the rounds before `from_round`."""
+    if not from_round:
+        return new
+    rounds = range(new.rounds.count)
+    source = [old if round_ < from_round else new for round_ in rounds]
+    select = dataclasses.replace(
+        new.select,
+        keep_fraction=[source[r].select.keep(r) for r in rounds],
+        diverse_fraction=[source[r].select.diverse(r) for r in rounds],
+    )
+    made = dataclasses.replace(new, select=select)
+    validate(made)
+    return made

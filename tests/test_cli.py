@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from selffilter import __version__
+from selffilter import __version__, cli
 
 SMALL = [
     "rounds.samples_seen=192", "rounds.count=2", "train.global_batch_size=32",
@@ -41,6 +41,20 @@ def test_version_and_help(tmp_path: Path) -> None:
     shown = selffilter("--help", cwd=tmp_path).stdout
     for command in ("demo", "run", "plan", "status", "fork", "evaluate", "experiment", "noise"):
         assert command in shown
+
+
+def test_what_is_stopped_at_once_says_that_the_same_command_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("selffilter.outlook.print_status", stopped)
+    monkeypatch.setattr(sys, "argv", ["selffilter", "status", str(tmp_path)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 130
+    assert "stopped at once; the same command goes on" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

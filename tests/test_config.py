@@ -42,7 +42,8 @@ def test_the_default_yaml_has_every_field_of_the_schema_with_its_default():
     text = (CONFIGS / "default.yaml").read_text()
     in_yaml = dict(leaves(yaml.safe_load(text)))
     for field in PER_ROUND:  # one number stands for all rounds
-        in_yaml[field] = [in_yaml[field]]
+        value = in_yaml[field]
+        in_yaml[field] = value if isinstance(value, list) else [value]
     in_schema = flatten(load_config(None, [POOL]))
     assert in_yaml.pop("pool.shards") == "???"
     in_schema.pop("pool.shards")
@@ -171,8 +172,7 @@ def test_a_number_that_is_none_is_refused(value):
         (["select.keep_fraction=[]"], "select.keep_fraction is empty"),
         (["select.keep_fraction=[0.5,1.5]"], "select.keep_fraction=1.5 is not in [0, 1]"),
         (["select.keep_fraction=[0,0.5]", "score.rescore=once"], "has no scores for a round"),
-        (["rounds.fresh_weights_at=[0]"], "there is no round 0 to begin anew; they are 1 to 4"),
-        (["rounds.fresh_weights_at=[2,5]"], "there is no round 5 to begin anew"),
+        (["rounds.fresh_weights_at=[0,2]"], "rounds that can begin anew are 1, 2, …"),
         (["rounds.bootstrap_fraction=0"], "leaves no samples for the bootstrap"),
         (["rounds.bootstrap_fraction=1"], "leaves no samples for the later rounds"),
         (["score.signal=given"], "needs score.given_scores"),
@@ -216,6 +216,11 @@ def test_a_file_that_is_no_config_is_refused_by_name(tmp_path, text, message):
     assert "there is no config file" in refused(path=tmp_path / "other.yaml")
 
 
+def test_a_fault_in_a_file_is_told_with_its_line(tmp_path):
+    (tmp_path / "my.yaml").write_text("seed: 0\npool: {shards: [a=[1], b]}\n")
+    assert "line 2" in refused(path=tmp_path / "my.yaml")
+
+
 def test_an_empty_file_is_the_defaults(tmp_path):
     (tmp_path / "my.yaml").write_text("# nothing yet\n")
     assert load_config(tmp_path / "my.yaml", [POOL]) == load_config(None, [POOL])
@@ -244,7 +249,7 @@ def test_a_run_goes_on_only_with_what_decides_what_it_is():
         refuse_changed(old, new)
     message = str(caught.value)
     assert "  seed: 0 -> 4\n" in message
-    assert "  select.keep_fraction: [0.4] -> [0.3]\n" in message
+    assert "  select.keep_fraction: [0.2, 0.27, 0.33, 0.4] -> [0.3]\n" in message
     for free in ("workers", "wandb", "batch_size", "runs_dir"):
         assert free not in message
     refuse_changed(old, dataclasses.replace(new, seed=0, select=old.select))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -18,7 +19,7 @@ import pytest
 import torch
 from PIL import Image
 
-from selffilter.config import Config, load_config
+from selffilter.config import Config, load_config, read_run_config
 from selffilter.errors import UserError
 from selffilter.forking import fork
 from selffilter.pool import uids
@@ -94,6 +95,8 @@ def words(home: Path, runs: Path, name: str, *more: str) -> list[str]:
         f"pool.index_dir={home / 'index'}", f"model.name={home / 'test-vit.json'}",
         f"evaluate.zero_shot=[{home / 'eval'}]", f"evaluate.truth={home / 'truth.parquet'}",
         f"rounds.samples_seen={12 * BATCH}", f"rounds.count={ROUNDS}",
+        "rounds.bootstrap_fraction=0.4", "rounds.fresh_weights_at=[]",
+        "select.keep_fraction=0.4", "select.diverse_fraction=0.2",
         f"train.global_batch_size={BATCH}", "train.warmup_steps=2", "train.ema_decay=0.9",
         "train.log_every_steps=1", "train.checkpoint_every_steps=2", "score.bank_size=32",
         "score.batch_size=16", "select.probe_fraction=0.1", "track.wandb=disabled",
@@ -304,11 +307,32 @@ def test_a_fork_shares_the_bootstrap_and_goes_its_own_way(
         fork(whole, config, from_round=0)
 
 
+def test_a_later_fork_says_by_which_fractions_the_shared_rounds_were_selected(
+    whole: RunStore, home: Path, tmp_path: Path
+) -> None:
+    changes = ("select.keep_fraction=0", "select.diverse_fraction=[1,0.9]")
+    store = fork(whole, config_of(home, tmp_path, "late", *changes), from_round=1)
+    config = read_run_config(store.config_path)
+    assert config.select.keep_fraction == [0.4, 0, 0]
+    assert config.select.diverse_fraction == [0.2, 0.9, 0.9]
+    go(config)
+    for round_, share in enumerate((0.2, 0.9, 0.9)):
+        summary = store.summary(round_, "select")
+        assert summary["diverse_drawn"] == round(share * summary["base"])
+    assert store.summary(0, "select") == whole.summary(0, "select")
+    assert read_json(store.final / "compute.json")["scoring_passes"] == 1
+
+
 def test_a_fork_that_does_not_fit_is_refused(whole: RunStore, home: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="seed"):
         fork(whole, config_of(home, tmp_path, "x", "seed=1"), from_round=0)
     with pytest.raises(UserError, match="ends at step"):
         fork(whole, config_of(home, tmp_path, "x", "rounds.bootstrap_fraction=0.6"), from_round=0)
+    anew = config_of(home, tmp_path, "x", "rounds.fresh_weights_at=[1,2]")
+    with pytest.raises(UserError, match="none began with fresh weights"):
+        fork(whole, anew, from_round=1)
+    assert not (tmp_path / "x").exists()
+    fork(whole, anew, from_round=0)
 
 
 def test_a_run_on_a_subset_scores_the_whole_pool_and_selects_inside(
@@ -362,6 +386,58 @@ def test_restart_begins_each_round_from_fresh_weights(home: Path, tmp_path: Path
     last = [r for r in iterate_jsonl(store.root / "metrics.jsonl") if r["kind"] == "train"]
     rates = [r["learning_rate"] for r in last if r["round"] == 1]
     assert rates[0] == pytest.approx(0.5 * 5e-4)  # warm-up again
+
+
+KILL_AT = """
+import os, signal, sys
+from pathlib import Path
+import test_end_to_end as here
+from selffilter.stages.context import RunContext
+
+home, runs, name, step, *more = sys.argv[1:]
+log = RunContext.log
+
+def die(context, kind, round_, stage, at, values):
+    log(context, kind, round_, stage, at, values)
+    if kind == "train" and at == int(step):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+RunContext.log = die
+here.go(here.config_of(Path(home), Path(runs), name, *more))
+"""
+
+
+@pytest.fixture(scope="session")
+def fresh(home: Path, tmp_path_factory: pytest.TempPathFactory) -> RunStore:
+    """A run whose middle round begins with fresh weights, not interrupted."""
+    runs = tmp_path_factory.mktemp("fresh")
+    return go(config_of(home, runs, "fresh", "rounds.fresh_weights_at=[1]"))
+
+
+@pytest.mark.parametrize("at", [7, 9])
+def test_killed_with_fresh_weights_in_a_middle_round_it_goes_on_to_the_same_run(
+    at: int, fresh: RunStore, home: Path, tmp_path: Path
+) -> None:
+    more = "rounds.fresh_weights_at=[1]"
+    command = [sys.executable, "-c", KILL_AT, str(home), str(tmp_path), "killed", str(at), more]
+    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
+    died = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    store = RunStore(tmp_path / "killed")
+    assert (store.root / "lease.json").exists()  # nothing was tidied up
+    assert not store.is_done(2 if at > 8 else 1, "train")
+    same_run(fresh, go(config_of(home, tmp_path, "killed", more)))
+
+
+def test_fresh_weights_as_separate_jobs_equal_one_run(
+    fresh: RunStore, home: Path, tmp_path: Path
+) -> None:
+    config = config_of(home, tmp_path, "staged", "rounds.fresh_weights_at=[1]")
+    for _ in range(ROUNDS):
+        for stage in ("train", "score", "select"):
+            go(config, only=stage)
+    same_run(fresh, RunStore(config.run_dir))
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])

@@ -87,4 +87,4 @@ def test_its_commands_run(place: Path) -> None:
     for line in ran:
         done = run_readme_command(line, place)
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
-    assert (place / "runs" / "uniform" / "final" / "subset.npy").exists()
+    assert (place / "runs" / "frozen" / "final" / "subset.npy").exists()

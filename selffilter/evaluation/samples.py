@@ -7,7 +7,7 @@ Members of a sample, by kind of set:
 - multilabel: ``npy``, (C,) of 0 and 1
 - retrieval: ``txt``, captions, one a line
 - association: ``json``, an object of ``cue`` (text), ``candidates`` and ``associations`` (ids, of
-  all and of the chosen ones); ``0.jpg``, ``1.jpg``, …, the candidates' images
+  all, up to 32, and of the chosen ones); ``0.jpg``, ``1.jpg``, …, the candidates' images
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ from selffilter.pool.tar_scan import IMAGE_EXTENSIONS, Members, image_member
 
 _MAX_IMAGE_BYTES = 1 << 28
 _MAX_LABEL_BYTES = 1 << 20
+_MAX_CANDIDATES = 32
+"""Images of one sample: all of a batch are in memory at once. WinoGAViL has up to 12."""
 
 _NPY_HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -156,8 +158,12 @@ class SampleReader(Dataset[Batch]):
         return sample.parse("json", _association)
 
     def _groups(self, data: bytes) -> tuple[int, ...]:
-        columns = read_npy(data).reshape(-1)
-        return tuple(int(columns[column]) for column in self._group_columns)
+        column_G = read_npy(data).reshape(-1)[list(self._group_columns)]
+        with np.errstate(invalid="ignore"):
+            group_G = column_G.astype(np.int64)
+        if not (group_G == column_G).all():
+            raise ValueError("not whole numbers of 64 bits")
+        return tuple(group_G.tolist())
 
     def _several_classes(self, data: bytes) -> tuple[bool, ...]:
         values = read_npy(data)
@@ -226,4 +232,6 @@ def _association(data: bytes) -> Labels:
     cue = about["cue"]
     if not isinstance(cue, str) or not cue or not any(associated):
         raise ValueError("no cue, or no association")
+    if len(associated) > _MAX_CANDIDATES:
+        raise ValueError(f"more than {_MAX_CANDIDATES} candidates")
     return Labels(cue=cue, associated=associated)

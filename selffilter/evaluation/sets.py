@@ -79,6 +79,8 @@ class EvaluationSet:
                 )
             has_classes = self.kind in ("classification", "multilabel")
             self.classnames = self._lines("classnames.txt") if has_classes else []
+            if has_classes and not self.classnames:
+                raise ValueError("classnames.txt is empty")
             self.templates = self._templates() if has_classes else []
             self.groups = dict(self._named_columns() if groups is None else groups)
             self._shards = self._find_shards()

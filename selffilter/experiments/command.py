@@ -66,6 +66,8 @@ def run_experiment(
         command = shlex.join(["selffilter", "experiment", str(file)])
         if path := write_report(grid.with_jobs(expand(experiment)), command):
             screen.say(f"report: {path}")
+        else:
+            screen.say("no run is finished yet: there is nothing to report")
     if outcome.failed or outcome.blocked:
         return FAILED
     return STOPPED if outcome.stopped else OK

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -29,6 +29,16 @@ AFTER_BOOTSTRAP = (
     "rounds.final_selection",
 )
 """Fields that leave the bootstrap round as it is, whatever their value."""
+
+OF_THE_GRID = (
+    "name",
+    "runs_dir",
+    "seed",
+    "pool.shards",
+    "pool.caption_key",
+    "evaluate.truth",
+)
+"""Fields that an experiment fills in for each run: methods and overrides cannot."""
 
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
@@ -102,6 +112,10 @@ def read_method(name: str, values: object) -> Method:
     for key in flat:
         if key not in fields:
             raise UserError(f"method {name!r}: there is no field {key!r}.{nearest(key, fields)}")
+    refuse_fields_of_the_grid(flat, f"method {name!r}")
+    uses = values.get("uses") or []
+    if not isinstance(uses, list):
+        raise UserError(f"method {name!r}: uses is a list of methods, not {uses!r}.")
     start = values.get("start") or _start(flat)
     if start not in STARTS:
         raise UserError(f"method {name!r}: start={start!r} is not one of {', '.join(STARTS)}.")
@@ -110,9 +124,22 @@ def read_method(name: str, values: object) -> Method:
         about=str(values.get("about") or ", ".join(words(flat, None))),
         start=start,
         changes=flat,
-        uses=tuple(values.get("uses") or ()),
+        uses=tuple(map(str, uses)),
         part=bool(values.get("part", False)),
     )
+
+
+def refuse_fields_of_the_grid(keys: Iterable[str], where: str) -> None:
+    """Refuse what would be overwritten, or would take a run out of the grid.
+
+    Raises:
+        UserError: Naming the field.
+    """
+    for key in keys:
+        if key in OF_THE_GRID:
+            raise UserError(
+                f"{where}: {key} is set by the experiment for each run: see seeds, pools and out."
+            )
 
 
 def words(changes: Mapping[str, Any], facts: Facts | None) -> list[str]:
@@ -126,6 +153,8 @@ def words(changes: Mapping[str, Any], facts: Facts | None) -> list[str]:
 
 
 def _fill(value: Any, facts: Facts | None) -> Any:
+    if isinstance(value, list):
+        return [_fill(one, facts) for one in value]
     if not isinstance(value, str) or facts is None:
         return value
     whole = _PLACEHOLDER.fullmatch(value)

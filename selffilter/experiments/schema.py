@@ -17,7 +17,12 @@ from omegaconf import OmegaConf
 
 from selffilter.config import nearest, read_yaml, shipped_config
 from selffilter.errors import UserError
-from selffilter.experiments.controls import Method, read_controls, read_method
+from selffilter.experiments.controls import (
+    Method,
+    read_controls,
+    read_method,
+    refuse_fields_of_the_grid,
+)
 from selffilter.pool.noise.settings import NoiseSettings
 
 KEEP = ("all", "results")
@@ -212,6 +217,8 @@ def _check(experiment: Experiment, where: str) -> None:
         asked = list(getattr(experiment, field_))
         if not asked and not (field_ == "methods" and experiment.variants):
             raise UserError(f"{where}: {field_} is empty.")
+    changed = (word.partition("=")[0] for word in experiment.overrides)
+    refuse_fields_of_the_grid(changed, f"{where}: overrides")
     _refuse_repeats(experiment.seeds, f"{where}: seeds")
     _refuse_repeats([pool.name for pool in experiment.pools], f"{where}: pools")
     _refuse_repeats(experiment.methods, f"{where}: methods")
@@ -243,6 +250,8 @@ def _check_pool(pool: PoolSpec, where: str) -> None:
         raise UserError(f"{where}: give either shards or demo.")
     if pool.demo and pool.demo not in DEMO_POOLS:
         raise UserError(f"{where}: demo={pool.demo!r} is not one of {', '.join(DEMO_POOLS)}.")
+    if pool.demo and (pool.label_key or pool.caption_key != PoolSpec.caption_key):
+        raise UserError(f"{where}: caption_key and label_key are for shards; demo has its own.")
     if pool.noise and pool.truth:
         raise UserError(f"{where}: noise makes a truth of its own: leave truth out.")
     if settings := pool.noise_settings(seed=0):

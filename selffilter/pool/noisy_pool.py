@@ -96,7 +96,7 @@ def write_noisy_pool(
         counts,
         settings.seed,
         copies_per_source=settings.copies_per_source or COPIES_PER_SOURCE,
-        is_usable=source.is_decodable,
+        is_usable=source.can_be_copied,
     )
     _pin_plan(out, asked, source, planted)
     with bar("writing shards", source.pool.shards) as shown:
@@ -127,8 +127,14 @@ def _begin(out: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
     """
     begun = out / _BEGUN
     if (out / "noise.json").exists():
-        report: dict[str, Any] = read_json(out / "noise.json")
-        _refuse_other(out, report.get("settings", {}), asked)
+        try:
+            report: dict[str, Any] = read_json(out / "noise.json")
+            before = dict(report["settings"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{out}/noise.json is none of ours: choose another place, or remove {out}."
+            ) from error
+        _refuse_other(out, before, asked)
         shutil.rmtree(out / ".work", ignore_errors=True)
         return report
     if begun.exists():

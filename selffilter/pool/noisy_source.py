@@ -15,7 +15,7 @@ from selffilter.pool import uids
 from selffilter.pool.decoding import decode_caption, decode_image
 from selffilter.pool.failures import Failure, UnusableSample, count_by_reason
 from selffilter.pool.index import Pool
-from selffilter.pool.noise.near_duplicates import vary_image
+from selffilter.pool.noise.near_duplicates import MAX_SIDE, vary_image
 from selffilter.pool.noise.planted import Kind, Planted
 from selffilter.pool.noise.settings import KEPT_FIELDS, NoiseSettings
 from selffilter.pool.noise.texts import Texts
@@ -125,13 +125,13 @@ class NoiseSource:
     def _image(self, place: int) -> bytes:
         return self._reader.member(int(self.rows_N[place]), "image") or b""
 
-    def is_decodable(self, place: int) -> bool:
-        """Whether a sample's image can be copied."""
+    def can_be_copied(self, place: int) -> bool:
+        """Whether a sample's image can become a near-duplicate, whatever its format."""
         try:
-            decode_image(self._image(place), PoolConfig.max_image_pixels)
+            image = decode_image(self._image(place), PoolConfig.max_image_pixels)
         except UnusableSample:
             return False
-        return True
+        return max(image.size) <= MAX_SIDE
 
     def samples(self, shard: int, planted: Planted) -> Iterator[tuple[str, dict[str, bytes]]]:
         """Yield key and members of a shard's samples as they are in the noisy pool."""

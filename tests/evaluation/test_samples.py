@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -89,6 +91,29 @@ def test_every_reason_is_named(extension, data, reason, write_classification, pi
 
 
 @pytest.mark.parametrize(
+    ("value", "group"),
+    [
+        (np.array([3, 4]), 3),
+        (np.array([3.0, 0.5]), 3),
+        (np.array([-(2**63)]), -(2**63)),
+        (np.array([2**64 - 1], dtype=np.uint64), None),
+        (np.array([1.5]), None),
+        (np.array([1e300]), None),
+        (np.array([np.nan]), None),
+        (np.array(["3"]), None),
+        (np.zeros(0, np.int64), None),
+    ],
+)
+def test_groups_are_whole_numbers(value, group, write_classification, npy, picture, tmp_path):
+    sample = {"png": picture(), "cls": b"1", "npy": npy(value)}
+    (batch,) = batches(write_classification(tmp_path / "set", [sample], groups=["place"]))
+    if group is None:
+        assert batch.unusable == ["npy_unreadable"]
+    else:
+        assert batch.labels[0].groups == (group,)
+
+
+@pytest.mark.parametrize(
     ("value", "readable"),
     [
         (np.array([0, 1, 0]), True),
@@ -143,6 +168,7 @@ def test_captions_are_lines(text, found, write_set, picture, tmp_path):
         b'{"cue": "a", "candidates": [["a"]], "associations": [["a"]]}',
         b'{"cue": "a", "candidates": ["a"], "associations": ["b"]}',
         b'{"candidates": ["a"], "associations": ["a"]}',
+        json.dumps({"cue": "a", "candidates": list(range(33)), "associations": [0]}).encode(),
     ],
 )
 def test_a_cue_without_its_facts_is_unusable(about, write_set, picture, tmp_path):

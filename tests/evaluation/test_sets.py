@@ -52,6 +52,7 @@ def test_a_folder_that_is_no_set_is_refused_by_name(drawings_set, tmp_path):
         ("test/nshards.txt", "3", r"nshards\.txt says 3, but test/2\.tar is not there"),
         ("test/nshards.txt", "many", "many"),
         ("test/nshards.txt", "0", r"nshards\.txt says 0"),
+        ("classnames.txt", "", r"classnames\.txt is empty"),
         ("dataset_type.txt", "detection", "dataset_type.txt says 'detection'"),
         ("zeroshot_classification_templates.txt", "a {}\n", r"no line of .*has \{c\}"),
     ],

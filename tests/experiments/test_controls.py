@@ -47,6 +47,7 @@ def test_placeholders_keep_the_type_of_what_they_stand_for() -> None:
                     "score.given_scores": "{truth_scores}",
                     "name": "kept-{clean_share}",
                     "rounds.final_selection": False,
+                    "select.diverse_fraction": ["{clean_share}", 0.5],
                     "evaluate.zero_shot": ["a, b", "c: d"],
                     "train.clip_grad_norm": None,
                     "train.learning_rate": 1e-05,
@@ -56,6 +57,7 @@ def test_placeholders_keep_the_type_of_what_they_stand_for() -> None:
         ],
     )
     assert config.select.keep_fraction == [0.25]
+    assert config.select.diverse_fraction == [0.25, 0.5]
     assert config.score.given_scores == "/a b/scores.parquet"
     assert config.name == "kept-0.25"
     assert config.rounds.final_selection is False

@@ -139,7 +139,7 @@ def test_all_see_as_many_samples_but_for_the_one_of_equal_compute(whole: Grid) -
 def test_those_that_share_the_bootstrap_share_its_file(whole: Grid) -> None:
     loop = store_of(whole, "loop").model(0).stat().st_ino
     shared = [m for m in ALL if store_of(whole, m).model(0).stat().st_ino == loop]
-    assert shared == ["loop", "uniform", "oracle_after_bootstrap", "one_shot", "random_subset"]
+    assert shared == ["loop", "oracle_after_bootstrap", "one_shot", "random_subset"]
 
 
 def test_a_random_subset_is_fixed_and_as_large_as_the_loops_last_selection(whole: Grid) -> None:

@@ -28,11 +28,11 @@ def test_every_method_on_every_pool_with_every_seed() -> None:
 
 
 def test_a_fork_alone_brings_no_more_than_the_loops_bootstrap() -> None:
-    loop, uniform = expand(experiment(methods=("uniform",)))
+    loop, fork = expand(experiment(methods=("top_only",)))
     assert (loop.cell.method, loop.until, loop.asked) == ("loop", BOOTSTRAP, False)
-    assert uniform.forks
-    assert uniform.source == loop.cell
-    assert uniform.waits_for == ()
+    assert fork.forks
+    assert fork.source == loop.cell
+    assert fork.waits_for == ()
 
 
 def test_a_run_from_nothing_brings_nothing() -> None:

@@ -145,7 +145,7 @@ def test_what_is_done_is_not_begun_again(tmp_path: Path) -> None:
 
 
 def test_a_fork_waits_for_the_loops_bootstrap_and_not_for_its_end(tmp_path: Path) -> None:
-    grid = FakeGrid(tmp_path, methods=("loop", "uniform", "fixed_set"))
+    grid = FakeGrid(tmp_path, methods=("loop", "top_only", "fixed_set"))
     launcher = FakeLauncher(grid)
     begun_when: dict[str, tuple[bool, bool]] = {}
     start = launcher.start
@@ -159,7 +159,7 @@ def test_a_fork_waits_for_the_loops_bootstrap_and_not_for_its_end(tmp_path: Path
     run(grid, launcher, jobs=3)
     assert begun_when == {
         "loop": (False, False),
-        "uniform": (True, False),
+        "top_only": (True, False),
         "fixed_set": (True, True),
     }
 
@@ -190,10 +190,10 @@ def test_a_run_that_ends_well_but_leaves_nothing_has_failed(tmp_path: Path) -> N
 
 
 def test_what_needs_a_failed_run_is_left_out_and_said_to_be(tmp_path: Path) -> None:
-    grid = FakeGrid(tmp_path, methods=("loop", "uniform", "fixed_set", "oracle"))
+    grid = FakeGrid(tmp_path, methods=("loop", "top_only", "fixed_set", "oracle"))
     outcome = run(grid, FakeLauncher(grid, codes={"loop": 1}))
     assert methods(list(outcome.failed)) == ["loop"]
-    assert methods(outcome.blocked) == ["uniform", "fixed_set"]
+    assert methods(outcome.blocked) == ["top_only", "fixed_set"]
     assert methods(outcome.done) == ["oracle"]
 
 
@@ -226,11 +226,11 @@ def test_asked_to_stop_it_lets_all_save_and_begins_nothing_more(tmp_path: Path) 
 
 
 def test_a_run_stopped_from_outside_does_not_count_as_failed(tmp_path: Path) -> None:
-    grid = FakeGrid(tmp_path, methods=("loop", "uniform", "oracle"))
+    grid = FakeGrid(tmp_path, methods=("loop", "top_only", "oracle"))
     outcome = run(grid, FakeLauncher(grid, codes={"loop": 75}))
     assert outcome.stopped
     assert not outcome.failed
-    assert methods(outcome.done) == ["oracle"]  # uniform waits for another time
+    assert methods(outcome.done) == ["oracle"]  # top_only waits for another time
 
 
 def test_with_keep_results_states_and_earlier_models_go_when_nobody_forks_from_them_any_more(

@@ -194,6 +194,24 @@ def test_every_image_keeps_its_bytes_and_copies_take_the_format_of_their_row(sou
     assert copies == round(0.5 * len(truth))
 
 
+def test_an_image_too_long_for_another_format_is_not_copied(tmp_path, make_tar, picture):
+    samples = [
+        (f"{i}", {form: picture(i, (side, 2), FORMS[form]), "txt": caption_of(i).encode()})
+        for i in range(12)
+        for form, side in [("png", 30_000) if i % 2 else ("webp", 20)]
+    ]
+    make_tar(tmp_path / "source" / "0.tar", samples)
+    out = tmp_path / "out"
+    report = plant(
+        tmp_path / "source", out, kind="near_duplicate_flood", rate=0.5, copies_per_source=1
+    )
+    assert report["planted"] == {"near_duplicate": 6}
+    originals = [members for members in _raw(tmp_path / "source" / "0.tar")]
+    order = {uid: i for i, uid in enumerate(read_truth(out))}
+    sources = {r["source_uid"] for r in read_truth(out).values() if r["source_uid"]}
+    assert sources and all("webp" in originals[order[uid]] for uid in sources)
+
+
 def _raw(path):
     """Return the members of each sample of a tar that may be cut off."""
     samples = {}

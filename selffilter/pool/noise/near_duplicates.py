@@ -22,6 +22,8 @@ COPIES_PER_SOURCE = 50
 _MAX_CROP = 0.04
 _MAX_RESIZE = 1.25
 _MAX_BRIGHTNESS = 1.1
+MAX_SIDE = int(16_383 / _MAX_RESIZE)
+"""Pixels a side of an image that can be copied in any format: WebP has the lowest limit."""
 _FORMS: dict[str, str] = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "gif": "GIF"}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from itertools import chain, islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from selffilter.pool.noise.planted import Part
 from selffilter.pool.noise.texts import Texts, words_of
 from selffilter.randomness import draw, uniform
+
+_CUTS = 64
+"""Places tried in a caption: a pool may hold one of a million words, all of them the same."""
 
 
 def truncate_some(texts: Texts, free_M: NDArray[np.int64], count: int, seed: int) -> Part:
@@ -47,9 +50,16 @@ def truncate_caption(caption: str, where: float) -> str | None:
     before = words_of(caption)
     keep_first = min(1 + int(where * max(1, len(pieces) // 2)), len(pieces) - 1)
     # Shorter where that loses nothing, longer where that leaves nothing.
-    for keep in (*range(keep_first, 0, -1), *range(keep_first + 1, len(pieces))):
-        left = re.sub(r"[\W_]+$", "", glue.join(pieces[:keep]))
+    for keep in islice(chain(range(keep_first, 0, -1), range(keep_first + 1, len(pieces))), _CUTS):
+        left = _without_marks_at_the_end(glue.join(pieces[:keep]))
         after = words_of(left)
         if after and not before <= after:
             return left
     return None
+
+
+def _without_marks_at_the_end(text: str) -> str:
+    end = len(text)  # not by a regex: [\W_]+$ takes the square of a long run in the middle
+    while end and not text[end - 1].isalnum():
+        end -= 1
+    return text[:end]

@@ -40,6 +40,22 @@ def test_it_plants_says_so_and_says_how_to_go_on(shards, tmp_path, monkeypatch, 
     assert [s["source"] for s in report["settings"]["shards"]] == ["a", "b"]
 
 
+def test_a_place_that_cannot_be_written_to_is_named(shards, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("")
+    assert run(monkeypatch, shards, tmp_path / "file" / "out") == 2
+    said = capsys.readouterr().err
+    assert f"cannot write: {tmp_path}/file" in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize("text", ["no json", "[1]", "{}"])
+def test_a_noise_json_of_another_program_is_left_alone(text, shards, tmp_path, monkeypatch, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "noise.json").write_text(text)
+    assert run(monkeypatch, shards, tmp_path / "out") == 2
+    assert "noise.json is none of ours" in capsys.readouterr().err
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["noise.json"]
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selffilter.pool.noise import neighbours
+from selffilter.pool.noise import neighbours, truncated
 from selffilter.pool.noise.boilerplate import TEMPLATES, add_boilerplate
 from selffilter.pool.noise.hard_mismatched import mismatch_hard
 from selffilter.pool.noise.near_duplicates import flood, vary_caption
@@ -112,6 +112,14 @@ def test_a_cut_caption_is_the_beginning_and_has_lost_a_word(caption, where):
 )
 def test_where_captions_are_cut(caption, where, left):
     assert truncate_caption(caption, where) == left
+
+
+@pytest.mark.parametrize("caption", ["a " * 300_000, "!" * 600_000 + " b c", "a" + "-" * 600_000])
+def test_a_hostile_caption_is_cut_or_left_in_good_time(caption, monkeypatch):
+    looks = []
+    monkeypatch.setattr(truncated, "words_of", lambda text: looks.append(text) or words_of(text))
+    truncate_caption(caption, 0.9)
+    assert len(looks) < 100
 
 
 def test_only_captions_that_lose_something_are_cut_and_all_of_them_if_need_be():
