@@ -21,7 +21,12 @@ MODEL = {
 }
 BASE = {
     "model": {"name": "model.json"},
-    "rounds": {"samples_seen": 12 * BATCH, "count": ROUNDS, "bootstrap_fraction": 0.4},
+    "rounds": {
+        "samples_seen": 12 * BATCH,
+        "count": ROUNDS,
+        "bootstrap_fraction": 0.4,
+        "fresh_weights_at": [],
+    },
     "train": {
         "global_batch_size": BATCH,
         "warmup_steps": 2,
@@ -30,7 +35,7 @@ BASE = {
         "checkpoint_every_steps": 1000,
     },
     "score": {"bank_size": 32, "batch_size": 16},
-    "select": {"probe_fraction": 0.1},
+    "select": {"keep_fraction": 0.4, "diverse_fraction": 0.2, "probe_fraction": 0.1},
     "track": {"wandb": "disabled"},
     "hardware": {"workers": 0, "accelerator": "cpu"},
 }

@@ -249,7 +249,8 @@ def test_a_dry_run_shows_the_grid_and_what_is_done(
     said = capsys.readouterr().out
     rows = {line.split()[0]: line.split() for line in said.splitlines() if "half/" in line}
     assert rows["half/loop-seed0"][1:3] == ["192", "–"]
-    assert rows["half/uniform-seed0"][1:3] == ["192", "80"]  # of them shared
+    assert rows["half/uniform-seed0"][1:3] == ["192", "–"]
+    assert rows["half/one_shot-seed0"][1:3] == ["192", "80"]  # of them shared
     assert {row[-1] for row in rows.values()} == {"done"}
     assert f"{len(ALL) + 2} runs" in said
     assert " 0 of them left" in said
@@ -340,11 +341,11 @@ def test_an_oracle_without_planted_noise_is_refused(place: Path, write_experimen
 
 
 def test_some_methods_alone_bring_what_they_need_and_no_more(write_experiment: Write) -> None:
-    path = write_experiment(keep="results", methods=["loop", "uniform"])
-    grid, _, started = go(path, only=("uniform",))
-    assert started == ["loop-seed0", "uniform-seed0"]
+    path = write_experiment(keep="results", methods=["loop", "top_only"])
+    grid, _, started = go(path, only=("top_only",))
+    assert started == ["loop-seed0", "top_only-seed0"]
     assert not store_of(grid, "loop").is_done(0, "score")
-    assert not store_of(grid, "uniform").state(2).exists()  # keep: results
+    assert not store_of(grid, "top_only").state(2).exists()  # keep: results
     assert store_of(grid, "loop").state(0).exists()  # still to go on
     report = write_report(grid.with_jobs(expand(grid.experiment)), "")
     assert report is not None
