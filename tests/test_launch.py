@@ -58,7 +58,7 @@ model: {{name: {ROOT / "configs" / "models" / "tiny.json"}}}
 rounds: {{samples_seen: 64, count: 2, bootstrap_fraction: 0.5}}
 train: {{global_batch_size: 16, warmup_steps: 1, log_every_steps: 1}}
 score: {{bank_size: 16, batch_size: 16}}
-select: {{probe_fraction: 0.1}}
+select: {{keep_fraction: 0.4, diverse_fraction: 0.2, probe_fraction: 0.1}}
 track: {{wandb: disabled}}
 hardware: {{accelerator: cpu, workers: 0}}
 """)

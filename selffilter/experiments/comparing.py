@@ -18,6 +18,7 @@ from selffilter.experiments.analysis import (
     paired_difference,
     spread,
 )
+from selffilter.experiments.controls import LOOP
 
 UNIFORM, ORACLE, UNIFORM_EQUAL_COMPUTE = "uniform", "oracle", "uniform_equal_compute"
 
@@ -37,6 +38,7 @@ class Line:
         value: Over its seeds.
         versus_uniform: At equal samples seen; None for uniform itself or where it did not run.
         versus_equal_compute: Against uniform with as many more samples as the loop's passes cost.
+        loop_ahead: The loop minus this method; None for the loop itself, or where it did not run.
         gap_closed: See `analysis.gap_closed`; None for uniform and oracle, or where they are not.
         costs: Samples and FLOPs, means over seeds.
         data: Clean share of samples seen, precision and AUC of the last selection: means over
@@ -50,6 +52,7 @@ class Line:
     value: Spread
     versus_uniform: Difference | None
     versus_equal_compute: Difference | None
+    loop_ahead: Difference | None
     gap_closed: GapClosed | None
     costs: dict[str, float]
     data: dict[str, float | None]
@@ -88,6 +91,7 @@ def compare(results: pa.Table, methods: Sequence[str], resamples: int) -> list[L
                     value=spread(values[method]),
                     versus_uniform=_versus(values, method, UNIFORM, resamples),
                     versus_equal_compute=_versus(values, method, UNIFORM_EQUAL_COMPUTE, resamples),
+                    loop_ahead=_versus(values, LOOP, method, resamples),
                     gap_closed=_gap_closed(values, method, resamples),
                     costs={key: _mean(own, key) or 0.0 for key in COSTS},
                     data={key: _mean(own, key) for key in OF_THE_DATA},
@@ -104,7 +108,7 @@ def is_asked(set_: str, metric: str, asked: Sequence[str]) -> bool:
 def _versus(
     values: dict[str, Values], method: str, other: str, resamples: int
 ) -> Difference | None:
-    if method == other or not values.get(other):
+    if method == other or not values.get(method) or not values.get(other):
         return None
     return paired_difference(values[method], values[other], resamples)
 

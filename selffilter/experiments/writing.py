@@ -24,14 +24,14 @@ def results_table(lines: Sequence[Line]) -> str:
     header = ["method", "seeds", "mean ± sd %", "− uniform", "95 % (t)"]
     header += ["95 % (bootstrap)"] if many else []
     header += ["− uniform, equal compute"] if equal_compute else []
-    header += ["gap closed"]
+    header += ["loop ahead by", "gap closed"]
     body = []
     for line in lines:
         row = [line.method, str(line.value.seeds), _spread(line.value)]
         row += [_difference(line.versus_uniform), _interval(line.versus_uniform, "t_interval")]
         row += [_interval(line.versus_uniform, "bootstrap_interval")] if many else []
         row += [_with_t(line.versus_equal_compute)] if equal_compute else []
-        row += [_gap(line.gap_closed)]
+        row += [_with_t(line.loop_ahead), _gap(line.gap_closed)]
         body.append(row)
     return markdown_table(header, body)
 
