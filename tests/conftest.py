@@ -14,8 +14,11 @@ from selffilter.pool.index import Pool, build_index
 # The models of the tests are so small that a second thread costs more than it brings.
 torch.set_num_threads(1)
 
-# Tests check behaviour and never time: a busy machine must not fail a property.
-settings.register_profile("selffilter", deadline=None)
+# Tests check behaviour and never time: a busy machine must not fail a property. The same examples
+# every time, so that what lands does not depend on luck; `--hypothesis-profile=explore` looks
+# further.
+settings.register_profile("selffilter", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, max_examples=2000)
 settings.load_profile("selffilter")
 
 

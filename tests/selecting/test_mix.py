@@ -35,7 +35,6 @@ def test_confident_are_exactly_the_best_of_the_scored_base():
 
 
 @given(st.integers(1, 120), st.floats(0, 1), st.floats(0, 1), st.integers(0, 5))
-@settings(deadline=None)
 def test_sizes_are_exact(count, keep, diverse, round_):
     mix = mix_of(ROWS[:count], SCORES[:count], keep, diverse, round_=round_)
     drawn = set(draw(ROWS[:count], round(diverse * count), 0, "diverse", round_).tolist())
@@ -93,7 +92,7 @@ def test_only_tied_rows_are_asked_for_their_uid():
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_the_order_in_which_rows_come_does_not_matter(seed):
     tied = np.round(SCORES, 1)
     order = np.random.default_rng(seed).permutation(len(ROWS))

@@ -54,7 +54,7 @@ def batches(plan, count):
 
 
 @given(SHARDS, st.integers(1, 12), SEEDS, st.integers(1, 3))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_pass_is_made_of_the_rows_above_its_weight_each_once_but_for_less_than_a_batch(
     weights, batch, seed, window
 ):
@@ -73,7 +73,7 @@ def test_a_pass_is_made_of_the_rows_above_its_weight_each_once_but_for_less_than
 
 
 @given(SHARDS, st.integers(1, 12), SEEDS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_every_global_batch_has_the_same_size_and_no_row_twice(weights, batch, seed):
     plan = any_plan(weights, batch, seed, window=1)
     for rows in batches(plan, 2 * plan.batches_per_epoch + 1):
@@ -82,7 +82,7 @@ def test_every_global_batch_has_the_same_size_and_no_row_twice(weights, batch, s
 
 
 @given(SHARDS, SEEDS, st.sampled_from([1, 2, 4, 8]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_parts_of_any_number_of_ranks_make_up_the_same_global_batch(weights, seed, ranks):
     plan = any_plan(weights, 8, seed, window=1)
     for step in range(plan.batches_per_epoch + 1):
@@ -92,7 +92,7 @@ def test_the_parts_of_any_number_of_ranks_make_up_the_same_global_batch(weights,
 
 
 @given(SHARDS, st.integers(1, 12), SEEDS, st.integers(1, 3), st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_batch_computed_by_itself_is_the_one_met_in_sequence(
     weights, batch, seed, window, data
 ):
@@ -103,7 +103,7 @@ def test_any_batch_computed_by_itself_is_the_one_met_in_sequence(
 
 
 @given(SHARDS, st.integers(1, 12), SEEDS, st.integers(0, 40))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_exposures_are_those_counted_batch_by_batch(weights, batch, seed, steps):
     plan = any_plan(weights, batch, seed, window=1)
     counted = Counter(row for rows in batches(plan, steps) for row in rows)

@@ -41,13 +41,13 @@ def mismatch_hard(texts: Texts, free_M: NDArray[np.int64], count: int, seed: int
             break
         if not free_N[row]:
             continue
-        partner = _first(neighbours, row, texts, [row])
+        partner = _first(neighbours, texts, [row])
         if partner is not None:
             rings.append([row, partner])
             free_N[[row, partner]] = False
     if 2 * len(rings) == count - 1:
         for ring in rings[-_TRIOS_TRIED:]:
-            third = _first(neighbours, ring[0], texts, ring)
+            third = _first(neighbours, texts, ring)
             if third is not None:
                 ring.append(third)
                 break
@@ -57,10 +57,15 @@ def mismatch_hard(texts: Texts, free_M: NDArray[np.int64], count: int, seed: int
     return Part(rows_n, [texts.captions[giver] for giver in source_n], source_n)
 
 
-def _first(neighbours: Neighbours, row: int, texts: Texts, ring: list[int]) -> int | None:
-    """Return the row's most similar neighbour that may change captions with all of a ring."""
-    for other in neighbours.of(row):
-        if other not in ring and all(_may_change(texts, other, one) for one in ring):
+def _first(neighbours: Neighbours, texts: Texts, ring: list[int]) -> int | None:
+    """Return the most similar row that is a neighbour of all of a ring and may change with all."""
+    alike_to_all = [set(neighbours.of(one)) for one in ring[1:]]
+    for other in neighbours.of(ring[0]):
+        if (
+            other not in ring
+            and all(other in alike for alike in alike_to_all)
+            and all(_may_change(texts, other, one) for one in ring)
+        ):
             return other
     return None
 

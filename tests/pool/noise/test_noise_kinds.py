@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from selffilter.pool.noise import neighbours, truncated
@@ -147,7 +147,6 @@ def assert_exchanged(texts, part):
 
 
 @given(st.lists(st.tuples(CAPTION, st.sampled_from([None, "x", "y"])), max_size=30), st.data())
-@settings(deadline=None)
 def test_hard_mismatches_are_wrong_as_far_as_captions_and_labels_can_tell(samples, data):
     labels = [label for _, label in samples]
     clusters = data.draw(
@@ -176,6 +175,16 @@ def test_exactly_as_many_hard_mismatches_as_asked_for_odd_or_even(count):
     part = mismatch_hard(texts, all_rows(texts), count, seed=0)
     assert len(part.rows_n) == count
     assert_exchanged(texts, part)
+
+
+def test_a_ring_of_three_is_alike_all_round():
+    # The second is alike to both others, which have nothing to say to each other.
+    filler = [f"word{i} other{i}" for i in range(6)]
+    texts = Texts([*filler, "a black", "a the", "the red"])
+    part = mismatch_hard(texts, all_rows(texts), 3, seed=0)
+    assert len(part.rows_n) == 2
+    alike = Texts([*filler, "cat eats mouse", "cat eats fish", "cat eats bird"])
+    assert mismatch_hard(alike, all_rows(alike), 3, seed=0).rows_n.tolist() == [6, 7, 8]
 
 
 def test_one_row_alone_cannot_be_exchanged():
@@ -247,7 +256,6 @@ def test_a_flood_takes_over_exactly_the_rows_asked_for_and_leaves_its_sources():
 
 
 @given(st.integers(0, 40), st.integers(0, 60), st.floats(1, 80))
-@settings(deadline=None)
 def test_a_flood_of_any_size_leaves_each_source_a_copy(rows, count, copies_per_source):
     texts = Texts(things(rows))
     made = flood(texts, all_rows(texts), count, 0, copies_per_source)

@@ -2,7 +2,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from selffilter.pool.noise import normalise_caption, plant_mismatches
@@ -31,7 +31,6 @@ def test_captions_that_say_other_things_stay_apart():
 
 
 @given(CAPTIONS, st.floats(0, 1), st.integers(0, 3))
-@settings(deadline=None)
 def test_no_planted_pair_is_true_and_no_caption_is_lost(samples, rate, seed):
     captions, labels = [c for c, _ in samples], [label for _, label in samples]
     source = plant_mismatches(captions, labels, rate, seed)

@@ -86,7 +86,7 @@ def test_mismatches_alone_are_those_of_plant_mismatches():
     st.floats(0, 1),
     st.integers(0, 5),
 )
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_whatever_the_pool_planting_is_honest_and_repeatable(samples, clustered, rate, seed):
     captions = [" ".join(words) for words, _, _ in samples]
     labels = [label for _, label, _ in samples]
