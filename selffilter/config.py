@@ -29,9 +29,16 @@ class PoolConfig:
 
     shards: list[str] = MISSING
     caption_key: str = "txt"
+    source_weights: list[int] = field(default_factory=list)
     subset: str | None = None
     max_image_pixels: int = 100_000_000
+    max_image_bytes: int = 64_000_000
+    reduced_decoding: bool = False
     index_dir: str | None = None
+    request_bytes: int = 8192
+    cache_dir: str | None = None
+    cache_gb: float = 64.0
+    allow_pipe: bool = False
 
 
 @dataclass
@@ -170,6 +177,9 @@ PER_ROUND = ("select.keep_fraction", "select.diverse_fraction")
 _INF = float("inf")
 RANGES: dict[str, tuple[float, float]] = {
     "pool.max_image_pixels": (1, 178_000_000),  # beyond it Pillow itself refuses
+    "pool.max_image_bytes": (1, _INF),
+    "pool.request_bytes": (0, _INF),
+    "pool.cache_gb": (0, _INF),
     "rounds.samples_seen": (1, _INF),
     "rounds.count": (1, 999),
     "rounds.bootstrap_fraction": (0, 1),
@@ -199,6 +209,9 @@ RANGES: dict[str, tuple[float, float]] = {
 
 MAY_CHANGE_ON_RESUME = (
     "runs_dir",
+    "pool.request_bytes",
+    "pool.cache_dir",
+    "pool.cache_gb",
     "train.checkpoint_every_steps",
     "train.log_every_steps",
     "score.batch_size",
@@ -340,6 +353,12 @@ def validate(config: Config) -> None:
             raise UserError(f"{key} is empty: give a number, or one a round.")
     if not config.pool.shards:
         raise UserError("pool.shards is empty: name at least one folder, glob or tar.")
+    weights = config.pool.source_weights
+    if weights and (len(weights) != len(config.pool.shards) or min(weights) < 1):
+        raise UserError(
+            f"pool.source_weights={weights}: give one whole number of at least 1 for each of the "
+            f"{len(config.pool.shards)} sources in pool.shards, or none."
+        )
     if not config.name or "/" in config.name or config.name.startswith("."):
         raise UserError(f"name={config.name!r} cannot be the name of a folder.")
     for round_ in range(config.rounds.count):

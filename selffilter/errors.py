@@ -9,3 +9,10 @@ class UserError(Exception):
     Raised before any accelerator time is spent wherever that is possible. The message says what
     was wrong, with the value, and what to do about it.
     """
+
+
+class StoreGone(Exception):
+    """A shard that cannot be read, also after some patience; nothing is wrong with the run.
+
+    What is saved stays, and the same command goes on with it: exit code 75.
+    """

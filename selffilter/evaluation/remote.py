@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -11,11 +10,10 @@ from typing import TypeVar
 import aiohttp
 import fsspec
 
+from selffilter import patience
 from selffilter.errors import UserError
 
 REMOTE_FAULTS = (OSError, aiohttp.ClientError)
-_ATTEMPTS = 4
-_FIRST_PAUSE_S = 0.5
 _HUB_PAGE = re.compile(
     r"(https://huggingface\.co/datasets/[^/]+/[^/]+)(?:/(?:tree|resolve)/([^/]+))?"
 )
@@ -88,17 +86,12 @@ def patiently(action: Callable[[], T], what: str) -> T:
         FileNotFoundError: At once.
         UserError: After some attempts.
     """
-    attempt = 0
-    while True:
-        try:
-            return action()
-        except FileNotFoundError:
-            raise
-        except REMOTE_FAULTS as error:
-            attempt += 1
-            if attempt == _ATTEMPTS:
-                said = str(error) or type(error).__name__
-                raise UserError(
-                    f"{what} cannot be read, after {_ATTEMPTS} attempts: {said}"
-                ) from error
-        time.sleep(_FIRST_PAUSE_S * 2 ** (attempt - 1))
+    try:
+        return patience.patiently(action, REMOTE_FAULTS)
+    except FileNotFoundError:
+        raise
+    except REMOTE_FAULTS as error:
+        said = str(error) or type(error).__name__
+        raise UserError(
+            f"{what} cannot be read, after {patience.ATTEMPTS} attempts: {said}"
+        ) from error

@@ -32,6 +32,10 @@ from selffilter.pool.tar_scan import scan_tar
 from selffilter.progress import Bar, NoBar
 from selffilter.store import write_atomically
 
+MEMBERS = ("image", "caption", "json")
+Places = dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]
+"""Member → offset and size in bytes for each sample of a shard, (n,) int64; offset -1: absent."""
+
 _PLACE = pa.int64()
 ROW_SCHEMA = pa.schema(
     [
@@ -77,6 +81,8 @@ class Pool:
         self.caption_key = caption_key
         self._table = _read_arrow(self._dir / "versions" / f"{version}.arrow")
         self.shards = self._table.num_rows
+        self._locations = self._table["path"].combine_chunks()
+        self._fingerprints = self._table["fingerprint"].combine_chunks()
         counts = self._table["rows"].to_numpy()
         self.first_row: NDArray[np.int64] = np.concatenate([[0], np.cumsum(counts)]).astype(
             np.int64
@@ -86,9 +92,9 @@ class Pool:
         self._defect_rows: NDArray[np.int64] = defects["row"].to_numpy()
         self._defect_failures: NDArray[np.uint8] = defects["failure"].to_numpy()
 
-    def shard_path(self, shard: int) -> Path:
-        """Return where a shard's tar lies."""
-        return Path(self._table["path"][shard].as_py())
+    def location(self, shard: int) -> str:
+        """Return where a shard's tar lies: a path or a URL."""
+        return str(self._locations[shard].as_py())
 
     def shard_name(self, shard: int) -> str:
         """Return ``source/relative path`` of a shard, for messages."""
@@ -104,7 +110,15 @@ class Pool:
 
     def shard_table(self, shard: int) -> pa.Table:
         """Return the memory-mapped table of a shard, `ROW_SCHEMA`."""
-        return _open_shard(self._dir / "shards" / f"{self._table['fingerprint'][shard]}.arrow")
+        return _open_shard(self._dir / "shards" / f"{self.fingerprint(shard)}.arrow")
+
+    def fingerprint(self, shard: int) -> str:
+        """Return what tells a shard from all others, and from what it was before a change."""
+        return str(self._fingerprints[shard].as_py())
+
+    def places(self, shard: int) -> Places:
+        """Return where the members of a shard's samples stand in the tar."""
+        return _places(self._dir / "shards" / f"{self.fingerprint(shard)}.arrow")
 
     def shard_uids(self, shard: int) -> NDArray[np.uint64]:
         """Return the uids of a shard's rows, (n, 2) uint64."""
@@ -316,6 +330,16 @@ def _read_arrow(path: Path) -> pa.Table:
         return pa.ipc.open_file(source).read_all()
 
 
-@lru_cache(maxsize=256)
+# A window of a sparse selection goes over thousands of shards; what is mapped costs little.
+@lru_cache(maxsize=4096)
 def _open_shard(path: Path) -> pa.Table:
     return _read_arrow(path)
+
+
+@lru_cache(maxsize=4096)
+def _places(path: Path) -> Places:
+    table = _open_shard(path)
+    return {
+        member: (table[f"{member}_offset"].to_numpy(), table[f"{member}_size"].to_numpy())
+        for member in MEMBERS
+    }

@@ -81,7 +81,7 @@ class RowReader:
                 self._close(shard)
                 if attempt == _ATTEMPTS - 1:
                     raise OSError(
-                        f"shard {self._pool.shard_path(shard)} cannot be read after {_ATTEMPTS} "
+                        f"shard {self._pool.location(shard)} cannot be read after {_ATTEMPTS} "
                         f"attempts: {error}. The state of the run is saved up to its last "
                         "checkpoint."
                     ) from error
@@ -92,7 +92,7 @@ class RowReader:
         if shard not in self._files:
             if len(self._files) >= _OPEN_FILES:
                 self._close(next(iter(self._files)))
-            self._files[shard] = os.open(self._pool.shard_path(shard), os.O_RDONLY)
+            self._files[shard] = os.open(self._pool.location(shard), os.O_RDONLY)
         self._files.move_to_end(shard)
         parts: list[bytes] = []
         while size > 0:

@@ -7,8 +7,8 @@ import threading
 import fsspec
 import pytest
 
+from selffilter import patience
 from selffilter.errors import UserError
-from selffilter.evaluation import remote
 from selffilter.evaluation.evaluate import EvaluationSettings, evaluate
 from selffilter.evaluation.remote import RemoteFolder
 from selffilter.evaluation.sets import EvaluationSet
@@ -16,7 +16,7 @@ from selffilter.evaluation.sets import EvaluationSet
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch):
-    monkeypatch.setattr(remote, "_FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr(patience, "FIRST_PAUSE_S", 0.0)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def test_a_row_is_its_shards_first_row_and_its_place_in_it(tiny_pool):
 
 def test_the_index_says_where_the_bytes_of_every_row_are(tiny_pool, picture):
     for shard in range(3):
-        data = tiny_pool.shard_path(shard).read_bytes()
+        data = Path(tiny_pool.location(shard)).read_bytes()
         for row, place in zip(
             tiny_pool.shard_rows(shard), tiny_pool.shard_table(shard).to_pylist(), strict=True
         ):
@@ -83,7 +84,7 @@ def test_a_changed_shard_begins_a_new_numbering_and_leaves_the_old_version(
 
 def test_check_shards_refuses_a_changed_and_a_missing_shard_by_name(tiny_pool, make_tar):
     tiny_pool.check_shards()
-    path = tiny_pool.shard_path(1)
+    path = Path(tiny_pool.location(1))
     stat = path.stat()
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
     with pytest.raises(UserError, match=r"00001\.tar has changed"):

@@ -1,5 +1,6 @@
 import os
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -148,7 +149,7 @@ def test_workers_change_nothing(flawed_pool):
 def test_a_file_that_cannot_be_read_is_tried_again_and_then_stops_the_run(tiny_pool, monkeypatch):
     waits = []
     monkeypatch.setattr(reading.time, "sleep", waits.append)
-    path = tiny_pool.shard_path(0)
+    path = Path(tiny_pool.location(0))
     path.rename(path.with_suffix(".away"))
     with pytest.raises(OSError, match=r"00000\.tar cannot be read after 4 attempts"):
         dataset(tiny_pool)[request(0)]
@@ -157,7 +158,7 @@ def test_a_file_that_cannot_be_read_is_tried_again_and_then_stops_the_run(tiny_p
 
 
 def test_a_fault_that_passes_is_read_over(tiny_pool, monkeypatch):
-    path = tiny_pool.shard_path(0)
+    path = Path(tiny_pool.location(0))
     away = path.with_suffix(".away")
     path.rename(away)
     monkeypatch.setattr(reading.time, "sleep", lambda _: away.exists() and away.rename(path))
@@ -166,6 +167,6 @@ def test_a_fault_that_passes_is_read_over(tiny_pool, monkeypatch):
 
 def test_a_tar_that_became_shorter_stops_the_run_and_is_no_bad_image(tiny_pool, monkeypatch):
     monkeypatch.setattr(reading.time, "sleep", lambda _: None)
-    os.truncate(tiny_pool.shard_path(0), 600)
+    os.truncate(tiny_pool.location(0), 600)
     with pytest.raises(OSError, match="become shorter"):
         dataset(tiny_pool)[request(0)]
