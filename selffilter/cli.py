@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from selffilter import __version__
-from selffilter.errors import UserError
+from selffilter import __version__, pool_commands, subset_commands
+from selffilter.errors import StoreGone, UserError
 
 app = typer.Typer(
     name="selffilter",
@@ -26,7 +26,7 @@ app = typer.Typer(
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 EXIT_STOPPED = 75
-"""EX_TEMPFAIL: the run was asked to stop and is saved; the same command goes on with it."""
+"""EX_TEMPFAIL: the run stopped and is saved; the same command goes on with it."""
 
 CANNOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR)
 """What is wrong with a place and not with the program: one sentence instead of a traceback."""
@@ -47,6 +47,13 @@ def main() -> None:
         if int(os.environ.get("RANK", 0)) == 0:
             print(f"selffilter: {error}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
+    except StoreGone as error:
+        print(
+            f"selffilter: rank {os.environ.get('RANK', 0)}: {error}. What is saved stays; once it "
+            f"can be read again, the same command goes on:  {_command()}",
+            file=sys.stderr,
+        )
+        sys.exit(EXIT_STOPPED)
     except OSError as error:
         if error.errno not in CANNOT_WRITE:
             raise
@@ -64,6 +71,10 @@ def main() -> None:
                 file=sys.stderr,
             )
         raise
+
+
+app.add_typer(pool_commands.app)
+app.add_typer(subset_commands.app)
 
 
 @app.callback(invoke_without_command=True)
@@ -205,6 +216,73 @@ def noise(
     screen = Screen()
     report = write_noisy_pool(shards, out, settings, bar=screen.bar)
     print(describe_noise(report, out))
+
+
+@app.command()
+def materialize(
+    selection: Annotated[
+        Path, typer.Argument(help="A run directory, or a subset: .npy, .parquet or .txt.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Where the new shards go.")],
+    round_: Annotated[
+        int | None, typer.Option("--round", help="Whose selection, of a run; the last.")
+    ] = None,
+    shards: Annotated[
+        list[str] | None, typer.Option(help="Of a subset: a folder or pattern of its pool.")
+    ] = None,
+    caption_key: Annotated[str, typer.Option(help="Of a subset: where captions stand.")] = "txt",
+    index_dir: Annotated[
+        Path | None, typer.Option(help="Of a subset: where the pool's index lies.")
+    ] = None,
+    allow_pipe: Annotated[
+        bool, typer.Option("--allow-pipe", help="Run the commands of pipe: shards, if trusted.")
+    ] = False,
+    samples_per_shard: Annotated[int, typer.Option(help="At most.")] = 10_000,
+    repeat: Annotated[
+        bool, typer.Option("--repeat", help="Write a row as often as its weight.")
+    ] = False,
+    resize: Annotated[
+        int | None, typer.Option(help="Longest shorter side of an image; larger ones shrink.")
+    ] = None,
+    format: Annotated[str, typer.Option(help="Of the images: keep, jpg or webp.")] = "keep",
+    quality: Annotated[int, typer.Option(help="Of JPEG and WebP, where encoded anew.")] = 90,
+    seed: Annotated[int, typer.Option(help="Of the order.")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes.")] = min(8, os.cpu_count() or 1),
+    memory_gb: Annotated[float, typer.Option(help="What all of them hold of samples.")] = 4.0,
+) -> None:
+    """Write a selection as new shards, shuffled; the same command goes on after a stop."""
+    from selffilter.interrupt import Stopped
+    from selffilter.materialising import run_materialize
+    from selffilter.pool.materialise.settings import ShardSettings
+
+    settings = ShardSettings(
+        samples_per_shard=samples_per_shard,
+        seed=seed,
+        repeat=repeat,
+        resize=resize,
+        format=format,
+        quality=quality,
+    )
+    try:
+        said = run_materialize(
+            selection,
+            out,
+            settings,
+            round_=round_,
+            shards=shards or [],
+            caption_key=caption_key,
+            index_dir=index_dir,
+            allow_pipe=allow_pipe,
+            workers=workers,
+            memory_gb=memory_gb,
+        )
+    except Stopped:
+        print(
+            f"stopped; finished shards stay. The same command goes on:  {_command()}",
+            file=sys.stderr,
+        )
+        sys.exit(EXIT_STOPPED)
+    print(said)
 
 
 @app.command()

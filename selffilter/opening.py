@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 from selffilter import environment
@@ -12,10 +11,11 @@ from selffilter.config import Config, read_run_config, refuse_changed, to_yaml
 from selffilter.errors import UserError
 from selffilter.evaluation.sets import open_sets
 from selffilter.evaluation.truth import Truth
+from selffilter.indexing import open_pool
 from selffilter.interrupt import StopRequest
 from selffilter.planning import outlook
 from selffilter.pool.base import Base
-from selffilter.pool.index import Pool, build_index, default_index_dir
+from selffilter.pool.index import Pool
 from selffilter.scoring.given import GivenScores
 from selffilter.scoring.signals import find_signal
 from selffilter.store import RunStore, read_json, write_json, write_text
@@ -48,7 +48,7 @@ def open_run(config: Config, store: RunStore, screen: Screen, stop: StopRequest)
                 f"pool.subset={config.pool.subset} has changed since the run was begun with it: "
                 "put the file back, or give the new run another name (name=…)."
             )
-        _pool(config, pinned).check_shards()
+        _pool(config, pinned).check_shards(config.pool.allow_pipe)
         _check_truth(config, _pool(config, pinned))
         for difference in environment.version_differences(record):
             screen.say(f"note: {difference}")
@@ -63,28 +63,6 @@ def open_run(config: Config, store: RunStore, screen: Screen, stop: StopRequest)
     subset = {"subset_sha256": _subset_hash(config)} if config.pool.subset else {}
     write_json(record_path, described | {"pool": pinned} | subset)
     write_text(store.config_path, to_yaml(config))
-    return pinned
-
-
-def open_pool(config: Config, screen: Screen, stop: StopRequest) -> dict[str, str]:
-    """Index the pool of a config as far as it is not; return ``index_dir`` and ``version``."""
-    specs, runs_dir = config.pool.shards, Path(config.runs_dir)
-    index_dir = Path(config.pool.index_dir or default_index_dir(specs, runs_dir)).resolve()
-    version = build_index(
-        specs,
-        index_dir,
-        caption_key=config.pool.caption_key,
-        workers=min(config.hardware.workers, os.cpu_count() or 1),
-        bar=lambda shards: screen.bar("index shards", shards),
-        should_go_on=stop.check,
-    )
-    pinned = {"index_dir": str(index_dir), "version": version}
-    pool = _pool(config, pinned)
-    for problem in pool.problems():
-        screen.say(f"broken tar: {problem}")
-    if counts := pool.defect_counts():
-        listed = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
-        screen.say(f"{pool.rows:,} rows indexed; left out: {listed}")
     return pinned
 
 

@@ -25,9 +25,11 @@ def print_plan(config: Config, ranks: int) -> None:
     """
     from selffilter.clip.flops import forward_flops
     from selffilter.clip.model import find_recipe
-    from selffilter.opening import open_pool
+    from selffilter.indexing import open_pool
     from selffilter.pool.base import Base
+    from selffilter.pool.facts import pool_facts
     from selffilter.pool.index import Pool
+    from selffilter.reading_costs import materialising_advice, training_sets
 
     check_ranks(config, ranks)
     recipe = find_recipe(config.model.name)
@@ -68,6 +70,8 @@ def print_plan(config: Config, ranks: int) -> None:
         f"({plan.scoring_passes} passes over the pool, {share:.2f} of training)"
     )
     console.print(f"disk    about {plan.disk_bytes / 1e9:,.2f} GB in {config.run_dir}")
+    if advice := materialising_advice(config, training_sets(config, base.size), pool_facts(pool)):
+        console.print(advice, soft_wrap=True)
     for warning in plan.warnings:
         console.print(Text(f"warning: {warning}", style="yellow"))
 

@@ -5,7 +5,9 @@ Parquet, one file a pool shard, in the shard order of the pool index.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -50,9 +52,28 @@ def shard_file(folder: Path, shard: int) -> Path:
     return folder / f"{shard:05d}.parquet"
 
 
+def counts_file(folder: Path) -> Path:
+    """Return the name of the file that says how many rows of each weight a selection has.
+
+    An (P, S) int64 array in numpy's format: rows of weight above p in shard s.
+    """
+    return folder / "counts.npy"
+
+
 def write_table(path: Path, table: pa.Table) -> None:
     """Write Parquet atomically; the same table gives the same bytes."""
     write_atomically(path, lambda file: pq.write_table(table, file, compression="zstd"))
+
+
+def write_tables(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) -> None:
+    """Write tables of one schema into one Parquet file, atomically, one of them in memory."""
+
+    def write(file: IO[bytes]) -> None:
+        with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+            for table in tables:
+                writer.write_table(table)
+
+    write_atomically(path, write)
 
 
 def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:

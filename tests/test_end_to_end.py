@@ -136,7 +136,7 @@ def same_run(a: RunStore, b: RunStore) -> None:
         for key, moments in x.optimizer["state"].items():
             for name, value in moments.items():
                 assert torch.equal(value, y.optimizer["state"][key][name])
-    timed = ("samples_per_s", "data_wait")
+    timed = ("samples_per_s", "data_wait", "read_mb", "read_requests", "read_ahead")
     records = [
         [
             {k: v for k, v in r.items() if k not in timed}
@@ -158,7 +158,9 @@ def test_a_run_leaves_exactly_these_files(whole: RunStore) -> None:
             f"{home}/train/{n}" for n in ("last.ckpt", "model.safetensors", "summary.json")
         }
         expected |= {f"{home}/scores/{n}" for n in [*shards, "bank.safetensors", "summary.json"]}
-        expected |= {f"{home}/selection/{n}" for n in [*shards, "subset.npy", "summary.json"]}
+        expected |= {
+            f"{home}/selection/{n}" for n in [*shards, "counts.npy", "subset.npy", "summary.json"]
+        }
     names = ("open_clip_model.safetensors", "open_clip_config.json", "subset.npy", "compute.json")
     expected |= {f"final/{name}" for name in names}
     assert left == expected

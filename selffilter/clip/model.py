@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 
 from selffilter.errors import UserError
 from selffilter.store import read_json, write_atomically, write_json
+
+_CROP_RATIO = 3 / 4
 
 Transform = Callable[[Any], Tensor]
 Tokenize = Callable[[list[str]], Tensor]
@@ -56,6 +59,26 @@ class ClipRecipe:
             aug_cfg={"scale": (crop_scale or 1.0, 1.0)},
         )
         return made
+
+    @property
+    def image_size(self) -> int:
+        """The side in pixels of what the model sees; the longer one where they differ."""
+        size = self.preprocess["size"]
+        return int(size if isinstance(size, int) else max(size))
+
+    def shorter_side_needed(self, *, crop_scale: float | None = None) -> int:
+        """Return how many pixels an image's shorter side must have for none to be made up.
+
+        Args:
+            crop_scale: As in `transform`. The crop of an area A has the sides
+                ``sqrt(crop_scale·A·ratio)`` and ``sqrt(crop_scale·A/ratio)``, with ratios of 3/4 to
+                4/3 (torchvision's RandomResizedCrop as open_clip has it), and has to fit in: the
+                smallest crop of all is that of a square, which is no longer than the square.
+        """
+        share_of_side = 1.0
+        if crop_scale is not None:
+            share_of_side = max(crop_scale, math.sqrt(crop_scale * _CROP_RATIO))
+        return math.ceil(self.image_size / share_of_side)
 
     @property
     def tokenize(self) -> Tokenize:

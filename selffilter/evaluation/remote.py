@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -12,11 +11,9 @@ import fsspec
 
 from selffilter import patience
 from selffilter.errors import UserError
+from selffilter.pool.hub import hub_page
 
 REMOTE_FAULTS = (OSError, aiohttp.ClientError)
-_HUB_PAGE = re.compile(
-    r"(https://huggingface\.co/datasets/[^/]+/[^/]+)(?:/(?:tree|resolve)/([^/]+))?"
-)
 
 T = TypeVar("T")
 
@@ -39,10 +36,8 @@ class RemoteFolder:
     def __init__(self, url: str) -> None:
         url = url.rstrip("/")
         self.name = url.rpartition("/")[2]
-        if page := _HUB_PAGE.fullmatch(url):
-            dataset, branch = page.groups()
-            self.name = dataset.rpartition("/")[2]
-            url = f"{dataset}/resolve/{branch or 'main'}"
+        if page := hub_page(url):
+            self.name, url = page.name, page.files_url
         self._files, root = fsspec.core.url_to_fs(url)
         self.root = str(root).rstrip("/")
 

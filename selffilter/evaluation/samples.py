@@ -26,9 +26,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from selffilter.clip.model import Transform
-from selffilter.pool.decoding import decode_image
+from selffilter.pool.decoding import IMAGE_EXTENSIONS, decode_image
 from selffilter.pool.failures import Failure, UnusableSample
-from selffilter.pool.tar_scan import IMAGE_EXTENSIONS, Members, image_member
+from selffilter.pool.tar_scan import Members, image_member
 
 _MAX_IMAGE_BYTES = 1 << 28
 _MAX_LABEL_BYTES = 1 << 20

@@ -30,7 +30,8 @@ from selffilter.evaluation.remote import REMOTE_FAULTS, RemoteFolder
 from selffilter.evaluation.samples import Batch, SampleReader
 from selffilter.pool.reading import loader_over
 from selffilter.pool.sources import split_name
-from selffilter.pool.tar_scan import BrokenTarError, iterate_samples
+from selffilter.pool.tar_headers import BrokenTarError
+from selffilter.pool.tar_scan import iterate_samples
 
 KINDS = ("classification", "retrieval", "multilabel", "association")
 

@@ -1,104 +1,120 @@
-"""The pool index: one memory-mapped Arrow file a shard, and a table of shards a version.
-
-```
-INDEX/shards/{fingerprint}.arrow    key, uid, offset and size of image, caption and json
-INDEX/versions/{version}.arrow      the shards in order: where they lie, first row, rows, problem
-INDEX/versions/{version}.defects.arrow   rows that cannot be used, with the reason
-```
+"""The pool index: where every sample of a pool stands, for random access without scanning tars.
 
 A sample's row is its shard's `first_row` + its place in the shard. A version is immutable and named
-by its content; when shards are added the old ones keep their rows. A run pins one version.
+by its content; when shards are added the old ones keep their rows. A run pins one version. The
+files are described in `index_files`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
-from functools import lru_cache
+from contextlib import AbstractContextManager, closing, nullcontext
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from selffilter.errors import UserError
-from selffilter.pool import uids
-from selffilter.pool.failures import Failure, count_by_reason
-from selffilter.pool.sources import ShardPath, list_shards
+from selffilter.errors import StoreGone, UserError
+from selffilter.patience import LASTING
+from selffilter.pool import index_files, uids
+from selffilter.pool.captions import CaptionKey
+from selffilter.pool.defects import find_defects
+from selffilter.pool.failures import count_by_reason
+from selffilter.pool.fingerprints import fingerprint, stat_all
+from selffilter.pool.index_files import Places, read_arrow, rows_file
+from selffilter.pool.sources import ShardPath, list_shards, refuse_pipes
+from selffilter.pool.stores.find import is_far
+from selffilter.pool.stores.store import Stat
 from selffilter.pool.tar_scan import scan_tar
 from selffilter.progress import Bar, NoBar
-from selffilter.store import write_atomically
 
-MEMBERS = ("image", "caption", "json")
-Places = dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]
-"""Member → offset and size in bytes for each sample of a shard, (n,) int64; offset -1: absent."""
-
-_PLACE = pa.int64()
-ROW_SCHEMA = pa.schema(
-    [
-        ("key", pa.string()),
-        ("uid", uids.UID_TYPE),
-        ("image_offset", _PLACE),
-        ("image_size", _PLACE),
-        ("caption_offset", _PLACE),
-        ("caption_size", _PLACE),
-        ("json_offset", _PLACE),
-        ("json_size", _PLACE),
-    ]
-)
-SHARD_SCHEMA = pa.schema(
-    [
-        ("source", pa.string()),
-        ("relative", pa.string()),
-        ("path", pa.string()),
-        ("fingerprint", pa.string()),
-        ("bytes", pa.int64()),
-        ("first_row", pa.int64()),
-        ("rows", pa.int64()),
-        ("problem", pa.string()),
-    ],
-)
-DEFECT_SCHEMA = pa.schema([("row", pa.int64()), ("failure", pa.uint8())])
+ShowBar = Callable[[int], AbstractContextManager[Bar]]
 
 
 class Pool:
     """One version of an index, open for reading.
+
+    Args:
+        index_dir: Where the index lies.
+        version: Name of the version.
+        caption_key: Where captions stand; None: as the version says.
 
     Attributes:
         version: Name of the version.
         rows: Number of samples indexed, N.
         shards: Number of shards, S.
         first_row: (S+1,) int64; shard s holds the rows ``first_row[s]:first_row[s+1]``.
-        caption_key: Where a sample's caption stands; see `tar_scan`.
+        caption_key: Where a sample's captions stand; see `CaptionKey`.
+        sources: Names of the sources, in the order of their shards.
+
+    Raises:
+        UserError: If there is no such version, or it was indexed for another caption key.
     """
 
-    def __init__(self, index_dir: Path, version: str, caption_key: str = "txt") -> None:
+    def __init__(self, index_dir: Path, version: str, caption_key: str | None = None) -> None:
         self._dir = Path(index_dir)
         self.version = version
-        self.caption_key = caption_key
-        self._table = _read_arrow(self._dir / "versions" / f"{version}.arrow")
+        self._table = read_arrow(index_files.version_file(self._dir, version))
+        self.caption_key = index_files.metadata(self._table, "caption_key")
+        if caption_key not in (None, self.caption_key):
+            raise UserError(
+                f"this pool was indexed with pool.caption_key={self.caption_key}, not "
+                f"{caption_key}. Index it again."
+            )
         self.shards = self._table.num_rows
-        self._locations = self._table["path"].combine_chunks()
+        self._locations = self._table["location"].combine_chunks()
         self._fingerprints = self._table["fingerprint"].combine_chunks()
+        source = self._table["source"].combine_chunks().dictionary_encode()
+        self.sources: list[str] = source.dictionary.to_pylist()
+        self._source_S: NDArray[np.int32] = source.indices.to_numpy()
         counts = self._table["rows"].to_numpy()
         self.first_row: NDArray[np.int64] = np.concatenate([[0], np.cumsum(counts)]).astype(
             np.int64
         )
         self.rows = int(self.first_row[-1])
-        defects = _read_arrow(self._dir / "versions" / f"{version}.defects.arrow")
+        defects = read_arrow(index_files.defects_file(self._dir, version))
         self._defect_rows: NDArray[np.int64] = defects["row"].to_numpy()
         self._defect_failures: NDArray[np.uint8] = defects["failure"].to_numpy()
 
+    @classmethod
+    def latest(cls, index_dir: Path) -> Pool:
+        """Open the newest version of an index.
+
+        Raises:
+            UserError: If there is no index.
+        """
+        version = index_files.latest_version(index_dir)
+        if version is None:
+            raise UserError(f"{index_dir} holds no pool index; selffilter pool index makes one.")
+        return cls(index_dir, version)
+
     def location(self, shard: int) -> str:
-        """Return where a shard's tar lies: a path or a URL."""
+        """Return where a shard's tar lies: a path, a URL or a ``pipe:`` command."""
         return str(self._locations[shard].as_py())
+
+    def source_of(self, shard: int) -> int:
+        """Return the number of a shard's source in `sources`."""
+        return int(self._source_S[shard])
+
+    def shard_path(self, shard: int) -> ShardPath:
+        """Return source, relative path and location of a shard."""
+        source, relative = self.sources[self.source_of(shard)], self._table["relative"][shard]
+        return ShardPath(source, relative.as_py(), self.location(shard))
 
     def shard_name(self, shard: int) -> str:
         """Return ``source/relative path`` of a shard, for messages."""
-        return f"{self._table['source'][shard]}/{self._table['relative'][shard]}"
+        path = self.shard_path(shard)
+        return f"{path.source}/{path.relative}"
+
+    def shard_bytes(self, shard: int) -> int:
+        """Return the size of a shard's tar."""
+        return int(self._table["bytes"][shard].as_py())
 
     def shard_rows(self, shard: int) -> NDArray[np.int64]:
         """Return the rows of a shard, ascending, (n,) int64."""
@@ -109,8 +125,8 @@ class Pool:
         return np.searchsorted(self.first_row, rows_N, side="right") - 1
 
     def shard_table(self, shard: int) -> pa.Table:
-        """Return the memory-mapped table of a shard, `ROW_SCHEMA`."""
-        return _open_shard(self._dir / "shards" / f"{self.fingerprint(shard)}.arrow")
+        """Return the memory-mapped table of a shard, `index_files.ROW_SCHEMA`."""
+        return index_files.open_shard(rows_file(self._dir, self.fingerprint(shard)))
 
     def fingerprint(self, shard: int) -> str:
         """Return what tells a shard from all others, and from what it was before a change."""
@@ -118,7 +134,7 @@ class Pool:
 
     def places(self, shard: int) -> Places:
         """Return where the members of a shard's samples stand in the tar."""
-        return _places(self._dir / "shards" / f"{self.fingerprint(shard)}.arrow")
+        return index_files.places_of(rows_file(self._dir, self.fingerprint(shard)))
 
     def shard_uids(self, shard: int) -> NDArray[np.uint64]:
         """Return the uids of a shard's rows, (n, 2) uint64."""
@@ -138,34 +154,79 @@ class Pool:
         low, high = np.searchsorted(self._defect_rows, self.first_row[shard : shard + 2])
         return self._defect_rows[low:high], self._defect_failures[low:high]
 
+    @property
+    def defect_rows(self) -> NDArray[np.int64]:
+        """All rows that the index knows to be unusable, ascending."""
+        return self._defect_rows
+
     def defect_counts(self) -> dict[str, int]:
         """Return how many rows are unusable, by reason."""
         return count_by_reason(self._defect_failures)
 
+    def problem(self, shard: int) -> str:
+        """Return one sentence about a shard whose tar is broken, "" about others."""
+        problem = self._table["problem"][shard].as_py()
+        if not problem:
+            return ""
+        return (
+            f"{self.shard_name(shard)}: {problem} ({self._table['rows'][shard]} samples before it)"
+        )
+
     def problems(self) -> list[str]:
         """Return one sentence for each shard whose tar is broken."""
-        column = self._table["problem"].to_pylist()
-        return [
-            f"{self.shard_name(shard)}: {problem} ({self._table['rows'][shard]} samples before it)"
-            for shard, problem in enumerate(column)
-            if problem
-        ]
+        return [sentence for shard in range(self.shards) if (sentence := self.problem(shard))]
 
-    def check_shards(self) -> None:
-        """Check that every tar is still the one that was indexed.
+    def refuse_pipes(self, allow_pipe: bool) -> None:
+        """Refuse to read a pool with ``pipe:`` shards unless that is allowed.
 
         Raises:
-            UserError: Naming a shard that is gone or has changed.
+            UserError: If there is one, and it is not.
         """
-        for row in self._table.select(["source", "relative", "path", "fingerprint"]).to_pylist():
-            shard = ShardPath(row["source"], row["relative"], Path(row["path"]))
-            if not shard.path.exists():
-                raise UserError(f"shard {shard.path} is gone; this run was begun with it.")
-            if _fingerprint(shard, self.caption_key) != row["fingerprint"]:
+        refuse_pipes(self._locations.to_pylist(), allow_pipe)
+
+    def changed_shards(
+        self, on_each: Callable[[], None] = lambda: None
+    ) -> Iterator[tuple[int, str]]:
+        """Hold every tar against what was indexed: size, and time of modification or ETag.
+
+        Args:
+            on_each: Called after each shard.
+
+        Yields:
+            Shard, and "gone", "changed" or, where the store does not answer, what it said instead.
+        """
+        locations: list[str] = self._locations.to_pylist()
+        for shard, stat in enumerate(stat_all(locations, on_each)):
+            if isinstance(stat, FileNotFoundError):
+                yield shard, "gone"
+            elif isinstance(stat, OSError):
+                yield shard, str(stat)
+            elif fingerprint(self.shard_path(shard), stat, self.caption_key) != self.fingerprint(
+                shard
+            ):
+                yield shard, "changed"
+
+    def check_shards(self, allow_pipe: bool = False) -> None:
+        """Check that every tar is still the one that was indexed.
+
+        Args:
+            allow_pipe: Whether commands may be run to read them.
+
+        Raises:
+            UserError: Naming a shard that is gone or has changed, or a command not allowed.
+            StoreGone: Naming a shard whose store does not answer.
+        """
+        self.refuse_pipes(allow_pipe)
+        for shard, what in self.changed_shards():
+            location = self.location(shard)
+            if what == "gone":
+                raise UserError(f"shard {location} is gone; this run was begun with it.")
+            if what == "changed":
                 raise UserError(
-                    f"shard {shard.path} has changed since it was indexed (size or time of "
-                    "modification). Put the old one back, or begin a new run."
+                    f"shard {location} has changed since it was indexed (size, or time of "
+                    "modification or ETag). Put the old one back, or begin a new run."
                 )
+            raise StoreGone(f"shard {location} cannot be looked at: {what}")
 
 
 def default_index_dir(specs: list[str], runs_dir: Path) -> Path:
@@ -179,9 +240,11 @@ def build_index(
     index_dir: Path,
     *,
     caption_key: str = "txt",
+    allow_pipe: bool = False,
     workers: int = 1,
-    bar: Callable[[int], AbstractContextManager[Bar]] = lambda _: nullcontext(NoBar()),
+    bar: ShowBar = lambda _: nullcontext(NoBar()),
     should_go_on: Callable[[], None] = lambda: None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> str:
     """Index the tars that are not yet indexed, and return the version that holds all of them.
 
@@ -192,154 +255,158 @@ def build_index(
     Args:
         specs: See `sources.list_shards`.
         index_dir: Where the index lies.
-        caption_key: See `tar_scan.scan_tar`.
+        caption_key: Where captions stand; see `CaptionKey`.
+        allow_pipe: Whether ``pipe:`` shards may run their commands.
         workers: Processes to scan with.
         bar: Shows progress over so many shards.
         should_go_on: Called after each shard; may raise to stop, what is scanned stays.
+        say: Told when rows are numbered afresh.
 
     Raises:
         UserError: If there is nothing usable, or a tar cannot be opened.
+        StoreGone: If a server does not answer, also after some patience.
     """
-    found = {_fingerprint(shard, caption_key): shard for shard in list_shards(specs)}
-    ordered = _keep_old_order(list(found), index_dir)
-    todo = [f for f in ordered if not (index_dir / "shards" / f"{f}.arrow").exists()]
-    jobs = [(found[f], index_dir / "shards" / f"{f}.arrow", caption_key) for f in todo]
-    with bar(len(jobs)) if jobs else nullcontext(NoBar()) as shown:
-        for _ in _map(jobs, workers):
+    CaptionKey.parse(caption_key)
+    shards = list_shards(specs, allow_pipe)
+    stats = [
+        _there(shard, stat)
+        for shard, stat in zip(
+            shards, stat_all([s.location for s in shards], should_go_on, fresh=False), strict=True
+        )
+    ]
+    found = {fingerprint(s, t, caption_key): (s, t) for s, t in zip(shards, stats, strict=True)}
+    ordered = _keep_old_order(list(found), index_dir, caption_key, say)
+    todo = [f for f in ordered if not rows_file(index_dir, f).exists()]
+    jobs = [(found[f][0], rows_file(index_dir, f), caption_key) for f in todo]
+    with (
+        bar(len(jobs)) if jobs else nullcontext(NoBar()) as shown,
+        closing(_map(jobs, workers)) as scans,
+    ):
+        for _ in scans:
             shown.advance(1)
             should_go_on()
-    table = _shard_table([(f, found[f]) for f in ordered], index_dir)
+    table = _version_table([(f, *found[f]) for f in ordered], index_dir, caption_key)
     if sum(table["rows"].to_pylist()) == 0:
         first = next((p for p in table["problem"].to_pylist() if p), "the tars are empty")
         raise UserError(f"no samples in {', '.join(specs)}: {first}.")
-    return _write_version(table, index_dir, caption_key)
+    return _write_version(table, index_dir, caption_key, specs)
 
 
-def _map(jobs: list[tuple[ShardPath, Path, str]], workers: int) -> Iterator[None]:
-    # Starting processes costs more than scanning a few shards.
-    if workers <= 1 or len(jobs) < 32:
+def _there(shard: ShardPath, stat: Stat | OSError) -> Stat:
+    if isinstance(stat, OSError):
+        _refuse(shard, stat)
+    return stat
+
+
+def _refuse(shard: ShardPath, error: OSError) -> NoReturn:
+    """Say what is wrong: a server that does not answer may answer tomorrow."""
+    said = error.strerror or str(error)
+    if isinstance(error, FileNotFoundError):
+        raise UserError(f"pool.shards: there is no {shard.location}.") from error
+    if is_far(shard.location) and not isinstance(error, LASTING):
+        raise StoreGone(f"shard {shard.location} cannot be read: {said}") from error
+    raise UserError(f"cannot read {shard.location}: {said}.") from error
+
+
+def _map(jobs: list[tuple[ShardPath, Path, str]], workers: int) -> Generator[None, None, None]:
+    # Starting processes costs more than scanning a few shards that are near.
+    few = 4 if any(is_far(shard.location) for shard, _, _ in jobs) else 32
+    if workers <= 1 or len(jobs) < few:
         yield from map(_scan_job, jobs)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as executor:
-        yield from executor.map(_scan_job, jobs, chunksize=4)
+    executor = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    try:
+        # In small groups, so that all are busy to the end.
+        chunk = max(1, min(16, len(jobs) // (8 * workers)))
+        yield from executor.map(_scan_job, jobs, chunksize=chunk)
+    finally:
+        executor.shutdown(cancel_futures=True)
 
 
 def _scan_job(job: tuple[ShardPath, Path, str]) -> None:
     shard, out, caption_key = job
     try:
-        scan = scan_tar(shard.path, shard.source, shard.relative, caption_key)
+        scan = scan_tar(shard.location, shard.source, shard.relative, caption_key)
     except OSError as error:
-        raise UserError(f"cannot read {shard.path}: {error.strerror or error}.") from error
-    columns = [pa.array(scan.keys, pa.string()), pa.array(scan.uids, uids.UID_TYPE)]
-    for places in (scan.image, scan.caption, scan.json):
-        both = np.array(places, dtype=np.int64).reshape(-1, 2)
-        columns += [pa.array(both[:, 0]), pa.array(both[:, 1])]
-    schema = ROW_SCHEMA.with_metadata({"problem": scan.problem})
-    _write_arrow(pa.Table.from_arrays(columns, schema=schema), out)
+        _refuse(shard, error)
+    index_files.write_scan(scan, out)
 
 
-def _fingerprint(shard: ShardPath, caption_key: str) -> str:
-    stat = shard.path.stat()
-    parts = (shard.source, shard.relative, stat.st_size, stat.st_mtime_ns, caption_key)
-    return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()[:24]
-
-
-def _keep_old_order(found: list[str], index_dir: Path) -> list[str]:
+def _keep_old_order(
+    found: list[str], index_dir: Path, caption_key: str, say: Callable[[str], None]
+) -> list[str]:
     """Put shards of the latest version first, in its order, if all of them are still there."""
-    latest = index_dir / "versions" / "latest"
-    if not latest.exists():
+    version = index_files.latest_version(index_dir)
+    if version is None:
         return found
-    version = latest.read_text(encoding="utf-8").strip()
-    old = _read_arrow(index_dir / "versions" / f"{version}.arrow")["fingerprint"].to_pylist()
-    if not set(old) <= set(found):
-        return found
+    table = read_arrow(index_files.version_file(index_dir, version))
+    old: list[str] = table["fingerprint"].to_pylist()
     known = set(old)
+    if missing := len(known - set(found)):
+        if index_files.metadata(table, "caption_key") == caption_key:
+            say(
+                f"{missing:,} of the {len(old):,} shards of index version {version} have changed "
+                "or are gone: rows are numbered afresh in a new version. Runs that were begun with "
+                "the old version go on only with the old shards."
+            )
+        return found
     return old + [f for f in found if f not in known]
 
 
-def _shard_table(shards: list[tuple[str, ShardPath]], index_dir: Path) -> pa.Table:
-    opened = [_open_shard(index_dir / "shards" / f"{f}.arrow") for f, _ in shards]
-    rows = [table.num_rows for table in opened]
+def _version_table(
+    shards: list[tuple[str, ShardPath, Stat]], index_dir: Path, caption_key: str
+) -> pa.Table:
+    rows, sizes, problems = [], [], []
+    for name, _, stat in shards:
+        table = read_arrow(rows_file(index_dir, name))
+        rows.append(table.num_rows)
+        sizes.append(int(index_files.metadata(table, "bytes")) if stat.size is None else stat.size)
+        problems.append(index_files.metadata(table, "problem"))
     first = np.concatenate([[0], np.cumsum(rows)])[:-1].astype(np.int64)
     return pa.Table.from_arrays(
         [
-            pa.array([s.source for _, s in shards]),
-            pa.array([s.relative for _, s in shards]),
-            pa.array([str(s.path.resolve()) for _, s in shards]),
-            pa.array([f for f, _ in shards]),
-            pa.array([s.path.stat().st_size for _, s in shards], pa.int64()),
+            pa.array([s.source for _, s, _ in shards]),
+            pa.array([s.relative for _, s, _ in shards]),
+            pa.array([s.location for _, s, _ in shards]),
+            pa.array([name for name, _, _ in shards]),
+            pa.array(sizes, pa.int64()),
             pa.array(first),
             pa.array(rows, pa.int64()),
-            pa.array([(t.schema.metadata or {}).get(b"problem", b"").decode() for t in opened]),
+            pa.array(problems),
         ],
-        schema=SHARD_SCHEMA,
+        schema=index_files.SHARD_SCHEMA.with_metadata({"caption_key": caption_key}),
     )
 
 
-def _write_version(table: pa.Table, index_dir: Path, caption_key: str) -> str:
+def _write_version(table: pa.Table, index_dir: Path, caption_key: str, specs: list[str]) -> str:
     digest = hashlib.sha256(caption_key.encode())
-    for shard in table.select(["fingerprint", "rows", "path"]).to_pylist():
-        digest.update(f"{shard['fingerprint']}:{shard['rows']}:{shard['path']}\n".encode())
+    for shard in table.select(["fingerprint", "rows", "location"]).to_pylist():
+        digest.update(f"{shard['fingerprint']}:{shard['rows']}:{shard['location']}\n".encode())
     version = digest.hexdigest()[:16]
-    folder = index_dir / "versions"
-    if not (folder / f"{version}.arrow").exists():
-        tables = [
-            _open_shard(index_dir / "shards" / f"{f}.arrow")
-            for f in table["fingerprint"].to_pylist()
-        ]
-        _write_arrow(_find_defects(tables), folder / f"{version}.defects.arrow")
-        _write_arrow(table, folder / f"{version}.arrow")
-    write_atomically(folder / "latest", lambda file: file.write(version.encode()))
+    if not index_files.version_file(index_dir, version).exists():
+        files = [rows_file(index_dir, f) for f in table["fingerprint"].to_pylist()]
+        rows = sum(table["rows"].to_pylist())
+        defects = find_defects(files, rows, caption_key)
+        if rows in (defects.without_image, defects.without_caption):
+            _refuse_layout(files, caption_key, specs, defects.without_image == rows)
+        index_files.write_arrow(defects.table, index_files.defects_file(index_dir, version))
+        index_files.write_arrow(table, index_files.version_file(index_dir, version))
+    index_files.set_latest_version(index_dir, version)
     return version
 
 
-def _find_defects(tables: list[pa.Table]) -> pa.Table:
-    """Find rows without image or caption, and all but the first of rows that share a uid."""
-    failure_N = np.concatenate(
-        [
-            np.where(
-                t["image_offset"].to_numpy() < 0,
-                np.uint8(Failure.missing_image),
-                np.where(t["caption_offset"].to_numpy() < 0, np.uint8(Failure.missing_caption), 0),
-            )
-            for t in tables
-        ]
-    ).astype(np.uint8)
-    uid_N2 = np.concatenate([uids.from_arrow(t["uid"]) for t in tables])
-    # Stable: of equal uids the lowest row stays.
-    order = np.lexsort((uid_N2[:, 1], uid_N2[:, 0]))
-    again = np.zeros(len(order), dtype=bool)
-    again[order[1:]] = (uid_N2[order[1:]] == uid_N2[order[:-1]]).all(axis=1)
-    failure_N[again & (failure_N == 0)] = Failure.duplicate_uid
-    rows = np.flatnonzero(failure_N).astype(np.int64)
-    return pa.Table.from_arrays(
-        [pa.array(rows), pa.array(failure_N[rows], pa.uint8())], schema=DEFECT_SCHEMA
+def _refuse_layout(files: list[Path], caption_key: str, specs: list[str], no_images: bool) -> None:
+    seen: Counter[str] = Counter()
+    for path in files:
+        seen += index_files.extensions_of(read_arrow(path))
+    listed = ", ".join(f"{extension} ({count:,})" for extension, count in seen.most_common(12))
+    lacking = "an image" if no_images else f"a caption at pool.caption_key={caption_key}"
+    raise UserError(
+        f"no sample in {', '.join(specs)} has {lacking}. Its samples have members with these "
+        f"extensions: {listed or 'none'}. "
+        + (
+            "Images are jpg, jpeg, png, webp or gif."
+            if no_images
+            else "Captions may stand in EXTENSION, in EXTENSION:lines or in json:FIELD."
+        )
     )
-
-
-def _write_arrow(table: pa.Table, path: Path) -> None:
-    def write(file: object) -> None:
-        with pa.ipc.new_file(file, table.schema) as writer:
-            writer.write_table(table.combine_chunks())
-
-    write_atomically(path, write)
-
-
-def _read_arrow(path: Path) -> pa.Table:
-    with pa.memory_map(str(path)) as source:
-        return pa.ipc.open_file(source).read_all()
-
-
-# A window of a sparse selection goes over thousands of shards; what is mapped costs little.
-@lru_cache(maxsize=4096)
-def _open_shard(path: Path) -> pa.Table:
-    return _read_arrow(path)
-
-
-@lru_cache(maxsize=4096)
-def _places(path: Path) -> Places:
-    table = _open_shard(path)
-    return {
-        member: (table[f"{member}_offset"].to_numpy(), table[f"{member}_size"].to_numpy())
-        for member in MEMBERS
-    }

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
@@ -26,6 +25,14 @@ from pathlib import Path
 from typing import Any
 
 from selffilter import environment
+from selffilter.begun import (
+    WORK,
+    begin_folder,
+    begun_path,
+    finish_folder,
+    look_at_folder,
+    sweep_folder,
+)
 from selffilter.errors import UserError
 from selffilter.pool.failures import count_by_reason
 from selffilter.pool.index import Pool, build_index
@@ -38,12 +45,13 @@ from selffilter.pool.noise.texts import repeated_share
 from selffilter.pool.noise.truth import write_truth
 from selffilter.pool.noisy_source import NoiseSource
 from selffilter.pool.sources import list_shards
+from selffilter.pool.stores.find import Stores
 from selffilter.pool.writing import write_tar
 from selffilter.progress import Bar, NoBar
 from selffilter.randomness import key_from
-from selffilter.store import read_json, write_json
+from selffilter.store import read_json
 
-_BEGUN = ".work/begun.json"
+_REPORT = "noise.json"
 
 
 def write_noisy_pool(
@@ -70,15 +78,22 @@ def write_noisy_pool(
         UserError: If the source cannot be used, or `out` holds something else.
     """
     settings.check()
+    stores = Stores()
     asked = _plain(settings) | {
         "shards": [
-            {"source": s.source, "relative": s.relative, "bytes": s.path.stat().st_size}
+            {
+                "source": s.source,
+                "relative": s.relative,
+                "bytes": stores.of(s.location).stat(s.location).size,
+            }
             for s in list_shards(specs)
         ]
     }
-    if (done := _begin(out, asked)) is not None:
+    others = {"shards": "from other shards"}
+    if (done := look_at_folder(out, _REPORT, asked, "noisy pool", others)) is not None:
         return done
-    index_dir = out / ".work" / f"index-{key_from(json.dumps(asked['shards'])):016x}"
+    sweep_folder(out)
+    index_dir = out / WORK / f"index-{key_from(json.dumps(asked['shards'])):016x}"
     version = build_index(
         specs,
         index_dir,
@@ -108,8 +123,7 @@ def write_noisy_pool(
             shown.advance(1)
     write_truth(out, source.uid_texts, source.texts.captions, planted)
     report = _report(asked, source, planted, counts)
-    write_json(out / "noise.json", report)
-    shutil.rmtree(out / ".work", ignore_errors=True)
+    finish_folder(out, _REPORT, report)
     return report
 
 
@@ -119,55 +133,15 @@ def _plain(settings: NoiseSettings) -> dict[str, Any]:
     return plain
 
 
-def _begin(out: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the report of a complete `out`; None if there is work to do there.
-
-    Raises:
-        UserError: If `out` was begun with other settings, or is something else.
-    """
-    begun = out / _BEGUN
-    if (out / "noise.json").exists():
-        try:
-            report: dict[str, Any] = read_json(out / "noise.json")
-            before = dict(report["settings"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{out}/noise.json is none of ours: choose another place, or remove {out}."
-            ) from error
-        _refuse_other(out, before, asked)
-        shutil.rmtree(out / ".work", ignore_errors=True)
-        return report
-    if begun.exists():
-        _refuse_other(out, read_json(begun)["settings"], asked)
-        for debris in out.rglob(".*.tmp"):
-            debris.unlink(missing_ok=True)
-    elif out.exists() and not (out.is_dir() and all(p.name == ".work" for p in out.iterdir())):
-        raise UserError(f"{out} is there, and is no noisy pool: choose another place.")
-    return None
-
-
-def _refuse_other(out: Path, before: dict[str, Any], asked: dict[str, Any]) -> None:
-    for name, value in asked.items():
-        if before.get(name) == value:
-            continue
-        how = (
-            "from other shards"
-            if name == "shards"
-            else f"with {name}={before.get(name)}, not {value}"
-        )
-        raise UserError(f"{out} was made {how}: choose another place, or remove it.")
-
-
 def _pin_plan(out: Path, asked: dict[str, Any], source: NoiseSource, planted: Planted) -> None:
     """Write down what is planted before the first shard is; or check that it is still the same."""
     digest = hashlib.sha256(source.pool.version.encode())
     digest.update(planted.kind_N.tobytes() + planted.source_N.tobytes())
     for uid, caption in zip(source.uid_texts, planted.captions, strict=True):
         digest.update(f"{uid}\x1f{caption}\x1e".encode())
-    plan = {"settings": asked, "plan": digest.hexdigest()}
-    if not (out / _BEGUN).exists():
-        write_json(out / _BEGUN, plan)
-    elif read_json(out / _BEGUN)["plan"] != plan["plan"]:
+    if not begun_path(out).exists():
+        begin_folder(out, asked, plan=digest.hexdigest())
+    elif read_json(begun_path(out))["plan"] != digest.hexdigest():
         raise UserError(f"the source has changed since {out} was begun: remove {out}.")
 
 

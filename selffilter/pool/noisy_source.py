@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 from selffilter.config import PoolConfig
 from selffilter.errors import UserError
 from selffilter.pool import uids
-from selffilter.pool.decoding import decode_caption, decode_image
+from selffilter.pool.captions import MAX_MEMBER_BYTES, CaptionKey, decode_captions
+from selffilter.pool.decoding import decode_image
 from selffilter.pool.failures import Failure, UnusableSample, count_by_reason
 from selffilter.pool.index import Pool
 from selffilter.pool.noise.near_duplicates import MAX_SIDE, vary_image
 from selffilter.pool.noise.planted import Kind, Planted
 from selffilter.pool.noise.settings import KEPT_FIELDS, NoiseSettings
 from selffilter.pool.noise.texts import Texts
-from selffilter.pool.reading import RowReader
+from selffilter.pool.row_reader import RowReader
 from selffilter.pool.writing import image_extension, sample_members
 from selffilter.progress import Bar
 
 _MAX_IMAGE_BYTES = 256 << 20
-_MAX_TEXT_BYTES = 1 << 20
 
 
 class NoiseSource:
@@ -48,6 +48,7 @@ class NoiseSource:
     def __init__(self, pool: Pool, settings: NoiseSettings) -> None:
         self.pool = pool
         self._settings = settings
+        self._caption_key = CaptionKey.parse(pool.caption_key)
         self._reader = RowReader(pool)
         self.failure_N = np.zeros(pool.rows, dtype=np.uint8)
         self._large_json: set[int] = set()
@@ -97,20 +98,20 @@ class NoiseSource:
         table, here = self.pool.shard_table(shard), self.pool.shard_rows(shard)
         for column, most, failure in (
             ("image_size", _MAX_IMAGE_BYTES, Failure.image_too_large),
-            ("caption_size", _MAX_TEXT_BYTES, Failure.caption_unreadable),
+            ("caption_size", MAX_MEMBER_BYTES, Failure.caption_unreadable),
         ):
             large = here[table[column].to_numpy() > most]
             self.failure_N[large[self.failure_N[large] == 0]] = failure
-        self._large_json.update(here[table["json_size"].to_numpy() > _MAX_TEXT_BYTES].tolist())
+        self._large_json.update(here[table["json_size"].to_numpy() > MAX_MEMBER_BYTES].tolist())
 
     def _caption(self, row: int) -> str:
-        data = self._reader.member(row, "caption") or b""
-        text = decode_caption(data, self.pool.caption_key).strip()
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:  # json may hold half a character
-            raise UnusableSample(Failure.caption_unreadable, str(error)) from error
-        return text
+        """Return a row's first caption: noise is planted in one a row."""
+        key, data = self._caption_key, self._reader.member(row, "caption")
+        if key.member is None:
+            return decode_captions(key, None, data)[0]
+        has_json = key.uses_json and row not in self._large_json
+        about = self._reader.member(row, "json") if has_json else None
+        return decode_captions(key, data, about)[0]
 
     def _json(self, row: int) -> dict[str, Any]:
         """Return a row's json; what is not a json object of a decent size is empty."""

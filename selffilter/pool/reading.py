@@ -1,27 +1,27 @@
-"""Rows to batches: read a row's bytes at their place in the tar, decode, transform, tokenise."""
+"""Rows to batches: read the rows' bytes, decode, transform, tokenise."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
-import time
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from selffilter.pool.decoding import decode_caption, decode_image
+from selffilter.errors import StoreGone
+from selffilter.pool.captions import MAX_MEMBER_BYTES, CaptionKey, decode_captions
+from selffilter.pool.decoding import decode_image
 from selffilter.pool.failures import Failure, UnusableSample
 from selffilter.pool.index import Pool
+from selffilter.pool.packs import Packs
+from selffilter.pool.row_reader import REQUEST_BYTES, RowBytes, RowReader
 from selffilter.randomness import key_from
-
-_ATTEMPTS = 4
-_OPEN_FILES = 64
 
 Batch = TypeVar("Batch")
 
@@ -39,88 +39,27 @@ class BatchRequest:
     step: int | None = None
 
 
-class RowReader:
-    """Reads the image and caption bytes of a row. One per process; keeps some tars open."""
-
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
-        self._files: OrderedDict[int, int] = OrderedDict()
-
-    def read(self, row: int) -> tuple[bytes, bytes]:
-        """Return the bytes of image and caption.
-
-        Raises:
-            UnusableSample: If the index knows no image or caption at this row.
-            OSError: If the shard cannot be read, also after some patience.
-        """
-        image = self.member(row, "image")
-        if image is None:
-            raise UnusableSample(Failure.missing_image)
-        caption = self.member(row, "caption")
-        if caption is None:
-            raise UnusableSample(Failure.missing_caption)
-        return image, caption
-
-    def member(self, row: int, what: str) -> bytes | None:
-        """Return the bytes of a row's ``image``, ``caption`` or ``json``; None if it has none.
-
-        Raises:
-            OSError: If the shard cannot be read, also after some patience.
-        """
-        shard = int(np.searchsorted(self._pool.first_row, row, side="right")) - 1
-        local = row - int(self._pool.first_row[shard])
-        table = self._pool.shard_table(shard)
-        offset = table[f"{what}_offset"][local].as_py()
-        size = table[f"{what}_size"][local].as_py()
-        if offset < 0:
-            return None
-        for attempt in range(_ATTEMPTS):
-            try:
-                return self._pread(shard, offset, size)
-            except OSError as error:
-                self._close(shard)
-                if attempt == _ATTEMPTS - 1:
-                    raise OSError(
-                        f"shard {self._pool.location(shard)} cannot be read after {_ATTEMPTS} "
-                        f"attempts: {error}. The state of the run is saved up to its last "
-                        "checkpoint."
-                    ) from error
-                time.sleep(0.5 * 2**attempt)
-        raise AssertionError("unreachable")
-
-    def _pread(self, shard: int, offset: int, size: int) -> bytes:
-        if shard not in self._files:
-            if len(self._files) >= _OPEN_FILES:
-                self._close(next(iter(self._files)))
-            self._files[shard] = os.open(self._pool.location(shard), os.O_RDONLY)
-        self._files.move_to_end(shard)
-        parts: list[bytes] = []
-        while size > 0:
-            part = os.pread(self._files[shard], size, offset)
-            if not part:
-                raise OSError("the file has become shorter")
-            parts.append(part)
-            offset, size = offset + len(part), size - len(part)
-        return b"".join(parts)
-
-    def _close(self, shard: int) -> None:
-        if (fd := self._files.pop(shard, None)) is not None:
-            os.close(fd)
-
-
 class PoolDataset(Dataset[dict[str, torch.Tensor]]):
     """A map from `BatchRequest` to a batch.
 
-    The batch is a dict: ``image`` (B, 3, H, W) float32, ``text`` (B, L) int64, ``row`` (B,) int64,
-    ``valid`` (B,) bool, ``failure`` (B,) uint8 (`Failure`). A row that cannot be decoded keeps its
-    slot, as zeros that are not valid.
+    The batch is a dict: ``image`` (B, 3, H, W) float32, ``text`` (T, L) int64, ``caption_of`` (T,)
+    int64 (place in the batch of the row that each caption belongs to), ``row`` (B,) int64,
+    ``valid`` (B,) bool, ``failure`` (B,) uint8 (`Failure`), ``reads`` (4,) int64 (the fields of
+    `Reads`). A row that cannot be decoded keeps its slot, as zeros that are not valid.
 
     Args:
         pool: Where the rows are.
         transform: PIL image → (3, H, W) float32.
         tokenize: list of captions → (n, L) int64.
         max_pixels: See `decoding.decode_image`.
-        seed: Seeds, with step and row, what is random in `transform`.
+        at_least: Likewise.
+        max_image_bytes: A larger image file is not read; None: no bound.
+        seed: Seeds, with step and row, what is random in a sample: the transform, and which of its
+            captions is met.
+        every_caption: All captions of a row, T ≥ B; otherwise one of each, T = B and
+            ``caption_of[i] == i``: drawn if the request has a step, else the first.
+        request_bytes: See `RowReader`.
+        packs: Likewise.
     """
 
     def __init__(
@@ -130,45 +69,72 @@ class PoolDataset(Dataset[dict[str, torch.Tensor]]):
         tokenize: Callable[[list[str]], torch.Tensor],
         *,
         max_pixels: int,
+        at_least: int | None = None,
+        max_image_bytes: int | None = None,
         seed: int = 0,
+        every_caption: bool = False,
+        request_bytes: int = REQUEST_BYTES,
+        packs: Packs | None = None,
     ) -> None:
-        self._pool = pool
         self._transform = transform
         self._tokenize = tokenize
-        self._max_pixels = max_pixels
+        self._max_pixels, self._at_least = max_pixels, at_least
         self._seed = seed
-        self._reader = RowReader(pool)
+        self._every_caption = every_caption
+        self._reader = RowReader(pool, request_bytes, packs, size_limits(max_image_bytes))
+        self._captions = CaptionKey.parse(pool.caption_key)
+        self._members = members_read(self._captions)
         self._blank: torch.Tensor | None = None
 
     def __getitem__(self, request: BatchRequest) -> dict[str, torch.Tensor]:
         """Read, decode and stack the rows of a request."""
-        images: list[torch.Tensor | None] = []
-        captions: list[str] = []
+        before = dataclasses.replace(self._reader.reads)
+        real = request.rows_B >= 0
+        found = iter(self._reader.read(request.rows_B[real], self._members))
+        images: list[torch.Tensor] = []
+        texts: list[str] = []
+        caption_of: list[int] = []
         failures: list[Failure] = []
-        for row in request.rows_B.tolist():
-            image, caption, failure = None, "", Failure.none
+        for place, row in enumerate(request.rows_B.tolist()):
+            image, captions, failure = None, [""], Failure.none
             if row >= 0:
                 try:
-                    image, caption = self._sample(row, request.step)
+                    image, captions = self._sample(row, request.step, next(found))
                 except UnusableSample as verdict:
-                    failure = verdict.failure
-            images.append(image)
-            captions.append(caption)
+                    failure = self._failure(row, verdict.failure)
+            images.append(self._blank_image() if image is None else image)
+            texts += captions
+            caption_of += [place] * len(captions)
             failures.append(failure)
+        failure_B = torch.tensor(failures, dtype=torch.uint8)
+        spent = vars(self._reader.reads.since(before))
         return {
-            "image": torch.stack([self._blank_image() if i is None else i for i in images]),
-            "text": self._tokenize(captions),
+            "image": torch.stack(images),
+            "text": self._tokenize(texts),
+            "caption_of": torch.tensor(caption_of),
             "row": torch.from_numpy(request.rows_B.astype(np.int64)),
-            "valid": torch.tensor([image is not None for image in images]),
-            "failure": torch.tensor(failures, dtype=torch.uint8),
+            "valid": torch.from_numpy(real) & (failure_B == Failure.none),
+            "failure": failure_B,
+            "reads": torch.tensor(list(spent.values())),
         }
 
-    def _sample(self, row: int, step: int | None) -> tuple[torch.Tensor, str]:
-        image_data, caption_data = self._reader.read(row)
-        caption = decode_caption(caption_data, self._pool.caption_key)
-        image = decode_image(image_data, self._max_pixels)
+    def _sample(
+        self, row: int, step: int | None, members: RowBytes
+    ) -> tuple[torch.Tensor, list[str]]:
+        image_data, caption_data, *about = members
+        if image_data is None:
+            raise UnusableSample(Failure.missing_image)
+        member = None if self._captions.member is None else caption_data
+        json_data = about[0] if about else caption_data
+        captions = decode_captions(
+            self._captions, member, json_data if self._captions.uses_json else None
+        )
+        image = decode_image(image_data, self._max_pixels, at_least=self._at_least)
+        if not self._every_caption:
+            key = 0 if step is None else key_from(self._seed, "caption", step, row)
+            captions = [captions[key % len(captions)]]
         if step is None:
-            return self._transform(image), caption
+            return self._transform(image), captions
         key = key_from(self._seed, "sample", step, row)
         # The CPU's generators alone: torch.manual_seed would also visit every accelerator's, which
         # takes longer than the transform (torch 2.15).
@@ -176,10 +142,18 @@ class PoolDataset(Dataset[dict[str, torch.Tensor]]):
         try:
             torch.default_generator.manual_seed(key)
             random.seed(key)
-            return self._transform(image), caption
+            return self._transform(image), captions
         finally:
             torch.default_generator.set_state(torch_before)
             random.setstate(python_before)
+
+    def _failure(self, row: int, failure: Failure) -> Failure:
+        """Tell what was too large to be read from what is not there."""
+        if failure == Failure.missing_image and self._reader.has(row, "image"):
+            return Failure.image_too_large
+        if failure == Failure.missing_caption and self._reader.has(row, "caption"):
+            return Failure.caption_unreadable
+        return failure
 
     def _blank_image(self) -> torch.Tensor:
         if self._blank is None:
@@ -188,9 +162,18 @@ class PoolDataset(Dataset[dict[str, torch.Tensor]]):
             self._blank = torch.zeros_like(self._transform(Image.new("RGB", (8, 8))))
         return self._blank
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave open files behind when a worker process takes a copy."""
-        return {**self.__dict__, "_reader": RowReader(self._pool)}
+
+def size_limits(max_image_bytes: int | None) -> dict[str, int]:
+    """Return how large a member may be, in bytes, to be read."""
+    texts = {"caption": MAX_MEMBER_BYTES, "json": MAX_MEMBER_BYTES}
+    return texts if max_image_bytes is None else {"image": max_image_bytes, **texts}
+
+
+def members_read(key: CaptionKey) -> tuple[str, ...]:
+    """Return the members of a row that a sample is made of."""
+    # Where captions stand in the json alone, the index calls that the caption's place.
+    both = key.uses_json and key.member is not None
+    return ("image", "caption", "json") if both else ("image", "caption")
 
 
 def padded_requests(rows_N: NDArray[np.int64], batch_size: int) -> list[BatchRequest]:
@@ -200,12 +183,47 @@ def padded_requests(rows_N: NDArray[np.int64], batch_size: int) -> list[BatchReq
     return [BatchRequest(part) for part in padded.reshape(-1, batch_size)]
 
 
+class BatchLoader(Generic[Batch]):
+    """The batch of each request, in their order, made by worker processes.
+
+    What a worker cannot read ends in the error that it had, not in its traceback.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Batch],
+        requests: Any,
+        workers: int,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        self._loader = torch.utils.data.DataLoader(
+            _Telling(dataset),
+            sampler=requests,
+            batch_size=None,
+            num_workers=workers,
+            pin_memory=torch.cuda.is_available(),
+            prefetch_factor=4 if workers else None,
+            persistent_workers=False,
+            worker_init_fn=_settle_worker,
+            generator=generator,
+        )
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch, error in self._loader:
+            if error:
+                raise StoreGone(error)
+            yield batch
+
+
 def loader_over(
     dataset: Dataset[Batch],
     requests: Any,
     workers: int,
     generator: torch.Generator | None = None,
-) -> torch.utils.data.DataLoader[Batch]:
+) -> BatchLoader[Batch]:
     """Return a loader that yields the batch of each request, in their order.
 
     Args:
@@ -213,18 +231,24 @@ def loader_over(
         requests: A sized iterable of requests.
         workers: Worker processes; 0 reads in this one.
         generator: What the workers' seeds are drawn from; None: torch's own, which moves on.
+
+    Raises:
+        StoreGone: While iterating, if a shard cannot be read.
     """
-    return torch.utils.data.DataLoader(
-        dataset,
-        sampler=requests,
-        batch_size=None,
-        num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
-        prefetch_factor=4 if workers else None,
-        persistent_workers=False,
-        worker_init_fn=_settle_worker,
-        generator=generator,
-    )
+    return BatchLoader(dataset, requests, workers, generator)
+
+
+class _Telling(Dataset[tuple[Any, str]]):
+    """Says what could not be read as a value: an error crosses processes as a traceback's text."""
+
+    def __init__(self, dataset: Dataset[Any]) -> None:
+        self._dataset = dataset
+
+    def __getitem__(self, request: Any) -> tuple[Any, str]:
+        try:
+            return self._dataset[request], ""
+        except StoreGone as error:
+            return None, str(error)
 
 
 def _settle_worker(_: int) -> None:

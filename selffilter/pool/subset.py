@@ -1,38 +1,65 @@
-"""DataComp's subset file: a sorted structured array of uids, dtype "u8,u8"."""
+"""Files with the uids of a subset.
+
+============  ==================================================================================
+``.npy``      DataComp's: a sorted array, dtype "u8,u8"; a uid that stands m times has weight m
+``.parquet``  ``uid`` (32 hex digits, or 16 bytes), and ``weight`` (a whole number) if there is one
+``.txt``      32 hex digits a line; a uid that stands m times has weight m
+============  ==================================================================================
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from selffilter.errors import UserError
+from selffilter.pool import uids
+from selffilter.pool.multiset import Subset, ascending_order, is_ascending, subset_of
 from selffilter.store import write_atomically
 
 SUBSET_DTYPE = np.dtype("<u8,<u8")
+_PIECE = 1 << 20
+"""Uids that are written or converted at a time."""
+_TEXT_PIECE = 32 << 20
+_MOST_TIMES = 2**31 - 1
+_HEX = np.zeros(256, dtype=bool)
+_HEX[list(b"0123456789abcdefABCDEF")] = True
 
 
 def write_subset(
-    path: Path, uids_N2: NDArray[np.uint64], weights_N: NDArray[np.int32] | None = None
+    path: Path, uids_N2: NDArray[np.uint64], weights_N: NDArray[Any] | None = None
 ) -> None:
     """Write uids as DataComp's resharder and webdataset filters read them.
 
     Args:
         path: The ``.npy`` file.
-        uids_N2: (N, 2) uint64, hi and lo.
-        weights_N: A uid stands this many times in the file; once each if None.
+        uids_N2: (N, 2) uint64, hi and lo; in any order.
+        weights_N: A uid stands this many times in the file, (N,) of whole numbers; once each if
+            None.
     """
-    if weights_N is not None:
-        uids_N2 = np.repeat(uids_N2, weights_N, axis=0)
-    ordered = uids_N2[np.lexsort((uids_N2[:, 1], uids_N2[:, 0]))]
-    subset = np.empty(len(ordered), dtype=SUBSET_DTYPE)
-    subset["f0"], subset["f1"] = ordered[:, 0], ordered[:, 1]
-    write_atomically(path, lambda file: np.save(file, subset, allow_pickle=False))
+    if not is_ascending(uids_N2):
+        order = ascending_order(uids_N2)
+        uids_N2 = uids_N2[order]
+        weights_N = None if weights_N is None else weights_N[order]
+    count = len(uids_N2) if weights_N is None else int(weights_N.sum())
+    header = {"descr": SUBSET_DTYPE.descr, "fortran_order": False, "shape": (count,)}
+
+    def write(file: IO[bytes]) -> None:
+        np.lib.format.write_array_header_1_0(file, header)
+        for piece in _repeated(uids_N2, weights_N):
+            file.write(piece.astype("<u8").tobytes())
+
+    write_atomically(path, write)
 
 
 def read_subset(path: Path) -> NDArray[np.uint64]:
-    """Read a subset file as (N, 2) uint64, repeats kept. Never unpickles.
+    """Read a ``.npy`` subset file as (N, 2) uint64, repeats kept, memory-mapped. Never unpickles.
 
     Raises:
         UserError: If the file is not a one-dimensional array of two unsigned 64-bit fields.
@@ -46,4 +73,172 @@ def read_subset(path: Path) -> NDArray[np.uint64]:
             f"{path} holds {subset.dtype} of shape {subset.shape}; a DataComp subset file is one "
             "row of pairs 'u8,u8'."
         )
-    return np.stack([subset["f0"], subset["f1"]], axis=1)
+    return np.asarray(subset).view("<u8").reshape(-1, 2)
+
+
+def read_subset_file(path: Path) -> Subset:
+    """Read a subset from any of the formats, by the file's extension.
+
+    Raises:
+        UserError: If the file is not there, or not in that format.
+    """
+    readers: dict[str, Callable[[Path], Subset]] = {
+        ".npy": lambda path: subset_of(read_subset(path)),
+        ".parquet": _read_parquet,
+        ".txt": _read_text,
+    }
+    if path.suffix not in readers:
+        raise _unknown(path)
+    if not path.is_file():
+        raise UserError(f"there is no subset file {path}.")
+    return readers[path.suffix](path)
+
+
+def write_subset_file(path: Path, subset: Subset) -> None:
+    """Write a subset in any of the formats, by the file's extension; uids ascend.
+
+    Raises:
+        UserError: For another extension.
+    """
+    check_subset_name(path)
+    if path.suffix == ".npy":
+        write_subset(path, subset.uids_N2, subset.weights_N)
+    elif path.suffix == ".parquet":
+        write_atomically(path, lambda file: _write_parquet(file, subset))
+    else:
+        write_atomically(path, lambda file: _write_text(file, subset))
+
+
+def check_subset_name(path: Path) -> None:
+    """Check that a file's extension names a format.
+
+    Raises:
+        UserError: If not.
+    """
+    if path.suffix not in (".npy", ".parquet", ".txt"):
+        raise _unknown(path)
+
+
+def _unknown(path: Path) -> UserError:
+    return UserError(f"{path}: a subset file ends in .npy, .parquet or .txt.")
+
+
+def _repeated(
+    uids_N2: NDArray[np.uint64], weights_N: NDArray[Any] | None
+) -> Iterator[NDArray[np.uint64]]:
+    """Yield the uids in pieces, each as often as its weight."""
+    for begin in range(0, len(uids_N2), _PIECE):
+        piece = np.ascontiguousarray(uids_N2[begin : begin + _PIECE])
+        if weights_N is None:
+            yield piece
+            continue
+        weights = weights_N[begin : begin + _PIECE]
+        # A heavy piece is cut once more, so that no weight decides how much memory is used.
+        ends = np.cumsum(weights)
+        for first in range(0, int(ends[-1]), _PIECE):
+            places = np.arange(first, min(first + _PIECE, int(ends[-1])))
+            yield piece[np.searchsorted(ends, places, side="right")]
+
+
+def _read_parquet(path: Path) -> Subset:
+    try:
+        with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            if "uid" not in names:
+                raise UserError(f"{path} has no column uid; it has {', '.join(names) or 'none'}.")
+            columns = ["uid", "weight"] if "weight" in names else ["uid"]
+            found: list[NDArray[np.uint64]] = [np.empty((0, 2), np.uint64)]
+            weights: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
+            for batch in file.iter_batches(_PIECE, columns=columns):
+                found.append(_uids_of_column(path, batch["uid"]))
+                if len(columns) == 2:
+                    weights.append(_weights_of_column(path, batch["weight"]))
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path} is not a Parquet file: {error}") from error
+    return subset_of(np.concatenate(found), np.concatenate(weights) if len(columns) == 2 else None)
+
+
+def _uids_of_column(path: Path, column: pa.Array) -> NDArray[np.uint64]:
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if column.null_count:
+        raise UserError(f"{path}: {column.null_count:,} rows have no uid.")
+    if pa.types.is_fixed_size_binary(column.type) and column.type.byte_width == 16:
+        return uids.from_arrow(column)
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        text = column.cast(pa.large_string())
+        ends = np.frombuffer(text.buffers()[1] or bytes(8), np.int64)[text.offset :]
+        if (np.diff(ends[: len(text) + 1]) == 32).all():
+            raw = np.frombuffer(text.buffers()[2] or b"", np.uint8)[ends[0] :][: 32 * len(text)]
+            if _HEX[raw].all():
+                return _from_hex(raw.tobytes())
+    raise UserError(f"{path}: uid holds {column.type} that are not 32 hex digits each.")
+
+
+def _weights_of_column(path: Path, column: pa.Array) -> NDArray[np.int64]:
+    if not pa.types.is_integer(column.type) or column.null_count:
+        raise UserError(f"{path}: weight is {column.type}; it must be a whole number in each row.")
+    weights = column.cast(pa.int64()).to_numpy(zero_copy_only=False)
+    wrong = weights[(weights < 0) | (weights > _MOST_TIMES)]
+    if len(wrong):
+        raise UserError(f"{path}: a weight is {wrong[0]}; it must be in [0, {_MOST_TIMES}].")
+    return weights
+
+
+def _write_parquet(file: IO[bytes], subset: Subset) -> None:
+    schema = pa.schema([("uid", pa.string()), ("weight", pa.int64())])
+    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for begin in range(0, len(subset), _PIECE):
+            part = slice(begin, begin + _PIECE)
+            digits = _to_hex(subset.uids_N2[part])
+            ends = np.arange(0, len(digits) + 1, 32, dtype=np.int32)
+            column = pa.Array.from_buffers(
+                pa.string(), len(ends) - 1, [None, pa.py_buffer(ends), pa.py_buffer(digits)]
+            )
+            weights = pa.array(subset.weights_N[part])
+            writer.write_table(pa.Table.from_arrays([column, weights], schema=schema))
+
+
+def _read_text(path: Path) -> Subset:
+    found: list[NDArray[np.uint64]] = [np.empty((0, 2), np.uint64)]
+    line = 1
+    with path.open("rb") as file:
+        while piece := file.read(_TEXT_PIECE):
+            if piece[-1:] != b"\n":
+                piece += file.readline(_TEXT_PIECE)  # to the end of the line that was cut
+            found.append(_uids_of_lines(path, piece, line))
+            line += piece.count(b"\n")
+    return subset_of(np.concatenate(found))
+
+
+def _uids_of_lines(path: Path, text: bytes, first_line: int) -> NDArray[np.uint64]:
+    text = text.translate(None, b" \t\r")
+    if text[-1:] != b"\n":
+        text += b"\n"
+    letters = np.frombuffer(text, np.uint8)
+    ends = np.flatnonzero(letters == ord("\n"))
+    lengths = np.diff(ends, prepend=-1) - 1
+    wrong = (lengths != 0) & (lengths != 32)
+    other = np.flatnonzero(~_HEX[letters] & (letters != ord("\n")))
+    wrong[np.searchsorted(ends, other)] = True
+    if wrong.any():
+        line = int(np.flatnonzero(wrong)[0])
+        said = text[ends[line] - lengths[line] : ends[line]][:40].decode("utf-8", "replace")
+        raise UserError(f"{path}, line {first_line + line}: {said!r} is not 32 hex digits.")
+    return _from_hex(text.translate(None, b"\n"))
+
+
+def _write_text(file: IO[bytes], subset: Subset) -> None:
+    for piece in _repeated(subset.uids_N2, subset.weights_N):
+        lines = np.full((len(piece), 33), ord("\n"), np.uint8)
+        lines[:, :32] = np.frombuffer(_to_hex(piece), np.uint8).reshape(-1, 32)
+        file.write(lines.tobytes())
+
+
+def _from_hex(digits: bytes) -> NDArray[np.uint64]:
+    raw = np.frombuffer(bytes.fromhex(digits.decode("ascii")), dtype=">u8")
+    return raw.astype(np.uint64).reshape(-1, 2)
+
+
+def _to_hex(uids_N2: NDArray[np.uint64]) -> bytes:
+    return np.ascontiguousarray(uids_N2).astype(">u8").tobytes().hex().encode("ascii")

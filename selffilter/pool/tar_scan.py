@@ -8,25 +8,23 @@ from __future__ import annotations
 
 import json
 import re
-import tarfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, BinaryIO
 
+from selffilter.pool.captions import CaptionKey
+from selffilter.pool.decoding import IMAGE_EXTENSIONS
+from selffilter.pool.stores.find import Stores
+from selffilter.pool.tar_headers import BrokenTarError, iterate_members
 from selffilter.pool.uids import uid_bytes
 
-IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif")
 _MAX_JSON_BYTES = 1 << 20
 _ABSENT = (-1, -1)
 _META = re.compile(r"__[^/]*__($|/)")
 
 Members = dict[str, tuple[int, int]]
 """Extension → (offset, size) in bytes of a sample's member."""
-
-
-class BrokenTarError(Exception):
-    """What is wrong with a tar; the samples before the break are good."""
 
 
 @dataclass
@@ -37,9 +35,12 @@ class ShardScan:
         keys: Key of each sample.
         uids: 16 bytes each.
         image: (offset, size) in bytes of each image member; (-1, -1) where there is none.
-        caption: Likewise the member that holds the caption.
+        caption: Likewise the member that holds the captions: the one that the caption key names,
+            or the json if it names no other.
         json: Likewise the json member.
+        extensions: How many samples have a member of each extension.
         problem: Why the scan ended early, or "".
+        bytes: How far the scan got.
     """
 
     keys: list[str] = field(default_factory=list)
@@ -47,47 +48,50 @@ class ShardScan:
     image: list[tuple[int, int]] = field(default_factory=list)
     caption: list[tuple[int, int]] = field(default_factory=list)
     json: list[tuple[int, int]] = field(default_factory=list)
+    extensions: Counter[str] = field(default_factory=Counter)
     problem: str = ""
+    bytes: int = field(default=0, compare=False)
 
 
-def caption_member(caption_key: str) -> str:
-    """Return the extension of the member that holds the caption ("json:caption" → "json")."""
-    return caption_key.partition(":")[0]
-
-
-def scan_tar(path: Path, source: str, relative: str, caption_key: str) -> ShardScan:
+def scan_tar(location: str, source: str, relative: str, caption_key: str) -> ShardScan:
     """Scan one tar. A broken tar gives the samples before the break and says what is wrong.
 
     Args:
-        path: The tar.
+        location: Where the tar lies: a path, a URL or a ``pipe:`` command.
         source: Name of its source, for the uids of samples that state none.
         relative: Its path below the source, likewise.
-        caption_key: "txt" (an extension) or "json:caption" (a field of a json member).
+        caption_key: Where captions stand; see `CaptionKey`.
 
     Raises:
-        OSError: If the file cannot be read at all.
+        OSError: If the tar cannot be read.
+        UserError: If the caption key is none.
     """
+    key_of_captions = CaptionKey.parse(caption_key)
+    caption_extension = key_of_captions.member or "json"
     scan = ShardScan()
-    with path.open("rb") as raw:
+    store = Stores().of(location)
+    size = store.stat(location).size
+    with store.open(location) as raw:
         try:
-            for key, members in iterate_samples(raw, path.stat().st_size):
+            for key, members, about in _iterate(raw, size, with_json=True):
                 scan.keys.append(key)
                 scan.image.append(image_member(members))
-                scan.caption.append(members.get(caption_member(caption_key), _ABSENT))
+                scan.caption.append(members.get(caption_extension, _ABSENT))
                 scan.json.append(members.get("json", _ABSENT))
-                stated = _read_json(raw, members.get("json", _ABSENT)).get("uid")
-                scan.uids.append(uid_bytes(stated, source, relative, key))
+                scan.extensions.update(members.keys())
+                scan.uids.append(uid_bytes(_stated_uid(about), source, relative, key))
         except BrokenTarError as error:
             scan.problem = str(error)
+        scan.bytes = raw.tell()
     return scan
 
 
-def iterate_samples(raw: BinaryIO, file_size: int) -> Iterator[tuple[str, Members]]:
+def iterate_samples(raw: BinaryIO, file_size: int | None) -> Iterator[tuple[str, Members]]:
     """Walk the headers of a tar.
 
     Args:
-        raw: The tar, open and seekable.
-        file_size: Its size in bytes.
+        raw: The tar, open at its beginning.
+        file_size: Its size in bytes; None if nobody knows.
 
     Yields:
         Key and members of each sample.
@@ -95,35 +99,8 @@ def iterate_samples(raw: BinaryIO, file_size: int) -> Iterator[tuple[str, Member
     Raises:
         BrokenTarError: After the samples before the break.
     """
-    key: str | None = None
-    members: Members = {}
-    problem = ""
-    try:
-        with tarfile.open(fileobj=raw, mode="r:") as tar:
-            while (member := tar.next()) is not None:
-                tar.members = []  # type: ignore[attr-defined]  # it keeps them all otherwise
-                if not member.isreg() or member.issparse():
-                    continue
-                if member.offset_data + member.size > file_size:
-                    problem = f"cut off inside {member.name!r}"
-                    break
-                name, extension = _split_key(member.name)
-                if not name:
-                    continue
-                if name != key:
-                    if members:
-                        yield str(key), members
-                    key, members = name, {}
-                members.setdefault(extension, (member.offset_data, member.size))
-                raw.seek(member.offset_data + member.size)
-            else:
-                problem = _wrong_end(raw, tar.offset)  # type: ignore[attr-defined]
-    except (tarfile.TarError, EOFError, ValueError) as error:
-        problem = str(error) or type(error).__name__
-    if members:
-        yield str(key), members
-    if problem:
-        raise BrokenTarError(problem)
+    for key, members, _ in _iterate(raw, file_size, with_json=False):
+        yield key, members
 
 
 def image_member(members: Members) -> tuple[int, int]:
@@ -131,38 +108,64 @@ def image_member(members: Members) -> tuple[int, int]:
     return next((members[e] for e in IMAGE_EXTENSIONS if e in members), _ABSENT)
 
 
-def _wrong_end(raw: Any, offset: int) -> str:
-    """Say what is wrong where no more member was found: to tarfile any bad header is the end."""
-    raw.seek(offset)
-    block = raw.read(tarfile.BLOCKSIZE)
-    if len(block) < tarfile.BLOCKSIZE:
-        return "cut off: the end-of-archive marker is missing"
-    return f"no member and no end at byte {offset}" if block.strip(b"\0") else ""
+def _iterate(
+    raw: BinaryIO, file_size: int | None, *, with_json: bool
+) -> Iterator[tuple[str, Members, bytes]]:
+    """Walk the headers of a tar; the json members' bytes are taken along, as there is no way back.
+
+    Yields:
+        Key, members, and the bytes of the json member (b"" if there is none, or it is too large).
+    """
+
+    def is_wanted(name: str, size: int) -> bool:
+        return with_json and size <= _MAX_JSON_BYTES and name[-5:].lower() == ".json"
+
+    key: str | None = None
+    members: Members = {}
+    about = b""
+    broken: BrokenTarError | None = None
+    try:
+        for member in iterate_members(raw, file_size, is_wanted):
+            name, extension = _split_key(member.name)
+            if not name:
+                continue
+            if name != key:
+                if members:
+                    yield str(key), members, about
+                key, members, about = name, {}, b""
+            if extension not in members:
+                members[extension] = (member.offset, member.size)
+                if extension == "json":
+                    about = member.data or b""
+    except BrokenTarError as error:
+        broken = error
+    if members:
+        yield str(key), members, about
+    if broken is not None:
+        raise broken
 
 
 def _split_key(name: str) -> tuple[str, str]:
     """Return key and extension; no key for what webdataset passes over (README, .hidden, __x__)."""
     folder, _, base = name.rpartition("/")
     stem, dot, extension = base.partition(".")
-    if not stem or not dot or _META.match(name):
+    if not stem or not dot or ("__" in name and _META.match(name)):
         return "", ""
     key = f"{folder}/{stem}" if folder else stem
     # A name that is not UTF-8 comes with surrogates, which no table can hold.
-    key = key.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    if not key.isascii():
+        key = key.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return key, extension.lower()
 
 
-def _read_json(raw: Any, place: tuple[int, int]) -> dict[str, Any]:
-    """Read a json member for its uid; what is not a json object states none."""
-    offset, size = place
-    if not 0 <= size <= _MAX_JSON_BYTES:
-        return {}
-    here = raw.tell()
-    raw.seek(offset)
-    text = raw.read(size)
-    raw.seek(here)
+def _stated_uid(text: bytes) -> Any:
+    """Return what a json says under ``uid``; what is no json object says nothing."""
+    # Most jsons state none, and need no parsing for that: without a backslash a key stands there
+    # as it is, and without a zero byte the text is neither UTF-16 nor UTF-32.
+    if b'"uid"' not in text and b"\\" not in text and b"\0" not in text:
+        return None
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
+        return None
+    return value.get("uid") if isinstance(value, dict) else None

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from selffilter.pool.captions import CaptionKey
 from selffilter.store import write_atomically
 
 _SIGNATURES = (
@@ -49,19 +50,21 @@ def sample_members(
         image: Its encoded image.
         about: Its json. A field ``caption`` in it is replaced.
         caption: Its caption.
-        caption_key: Where it goes; see `tar_scan.scan_tar`.
+        caption_key: Where it goes, see `captions.CaptionKey`: the first place named. At the others
+            there is nothing.
     """
-    member, _, field = caption_key.partition(":")
-    about = dict(about)
-    if "caption" in about:
-        about["caption"] = caption
+    key = CaptionKey.parse(caption_key)
+    place = key.parts[0]
+    about = {name: value for name, value in about.items() if name not in key.fields} | (
+        {"caption": caption} if "caption" in about else {}
+    )
     members = {image_extension(image): image}
-    if not field:
-        members[member] = caption.encode()
-    elif member == "json":
-        about[field] = caption
+    if place.field is not None:
+        about[place.field] = caption
     else:
-        members[member] = _json_bytes({field: caption})
+        members[place.extension] = (
+            " ".join(caption.splitlines()) if place.lines else caption
+        ).encode()
     return members | {"json": _json_bytes(about)}
 
 

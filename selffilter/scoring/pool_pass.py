@@ -17,10 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from selffilter.clip.model import encode, load_weights, save_weights, temperature
+from selffilter.clip.model import load_weights, save_weights, temperature
 from selffilter.pool.base import Base
 from selffilter.pool.failures import Failure
 from selffilter.pool.reading import BatchRequest, PoolDataset, loader_over, padded_requests
+from selffilter.scoring.captions import encode_captions, first_captions, score_rows
 from selffilter.scoring.facts import Bank, Facts
 from selffilter.scoring.signals import Signal
 from selffilter.scoring.table import score_table
@@ -32,7 +33,7 @@ class PoolPass:
 
     Args:
         model: The model that scores, on its device, in eval mode.
-        dataset: Rows → batches, with the transform of evaluation.
+        dataset: Rows → batches, with the transform of evaluation and every caption of a row.
         base: Which rows are readable, and which are the probe.
         signals: Column name → signal.
         batch_size: Rows encoded together; changes no score beyond rounding.
@@ -68,7 +69,7 @@ class PoolPass:
     def write_bank(self, path: Path, size: int) -> None:
         """Draw the bank from the base, encode it and write it, if it is not there.
 
-        Rows that turn out to be unreadable are left out.
+        Rows that turn out to be unreadable are left out. Of a row's captions the first counts.
 
         Args:
             path: A safetensors file: image_features_MD, text_features_MD float32, row_M int64.
@@ -78,8 +79,15 @@ class PoolPass:
             return
         rows = self._base.draw(size, "bank")
         parts = [
-            [tensor[batch["valid"]].cpu() for tensor in (image_BD, text_BD, batch["row"])]
-            for image_BD, text_BD, batch in self._encoded(self._requests(rows))
+            [
+                tensor[batch["valid"]].cpu()
+                for tensor in (
+                    image_BD,
+                    first_captions(text_TD, batch["caption_of"], len(image_BD)),
+                    batch["row"],
+                )
+            ]
+            for image_BD, text_TD, batch in self._encoded(self._requests(rows))
         ]
         image_MD, text_MD, row_M = (torch.cat(column) for column in zip(*parts, strict=True))
         names = {"image_features_MD": image_MD, "text_features_MD": text_MD, "row_M": row_M}
@@ -116,11 +124,13 @@ class PoolPass:
             columns = {name: [np.empty(0, np.float32)] for name in self._signals}
             failures = [np.empty(0, np.uint8)]
             for _ in self._requests(readable[shard]):
-                image_BD, text_BD, batch = next(batches)
+                image_BD, text_TD, batch = next(batches)
                 real_B = batch["row"] >= 0
                 dead_B = ~batch["valid"]
                 for name, signal in self._signals.items():
-                    score_B = signal(image_BD, text_BD, batch["row"], facts).float()
+                    score_B = score_rows(
+                        signal, image_BD, text_TD, batch["row"], batch["caption_of"], facts
+                    )
                     score_B = score_B.masked_fill(dead_B, torch.nan)[real_B]
                     columns[name].append(score_B.cpu().numpy())
                 failures.append(batch["failure"][real_B].cpu().numpy())
@@ -147,8 +157,8 @@ class PoolPass:
             with torch.autocast(
                 self._device.type, dtype=self._autocast, enabled=self._autocast is not None
             ):
-                image_BD, text_BD = encode(self._model, batch["image"], batch["text"])
-            yield image_BD, text_BD, batch
+                image_BD, text_TD = encode_captions(self._model, batch["image"], batch["text"])
+            yield image_BD, text_TD, batch
 
 
 def _refuse_nonfinite(table: pa.Table, signals: list[str]) -> None:

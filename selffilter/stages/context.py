@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,12 @@ from selffilter.evaluation.sets import open_sets
 from selffilter.interrupt import StopRequest
 from selffilter.planning import RoundSteps, round_steps, stages_of
 from selffilter.pool.base import Base
+from selffilter.pool.captions import CaptionKey
 from selffilter.pool.index import Pool
-from selffilter.pool.reading import PoolDataset
+from selffilter.pool.packs import Packs, packs_at
+from selffilter.pool.prefetch import Ahead, fetching_ahead
+from selffilter.pool.reading import PoolDataset, members_read, size_limits
+from selffilter.pool.stores.find import is_far
 from selffilter.store import RunStore
 from selffilter.team import Team
 from selffilter.tracking.console import Screen
@@ -75,18 +81,54 @@ class RunContext:
         """Return the batches of a round: over the base, or what the round before selected."""
         rows: WeightedRows = WholeBase(self.base)
         if steps.round:
-            rows = Selected(self.store.stage(steps.round - 1, "select"), self.pool.shards)
+            rows = Selected(self.store.stage(steps.round - 1, "select"))
         return BatchPlan(rows, self.config.train.global_batch_size, self.config.seed, steps.round)
 
     def dataset(self, *, train: bool) -> PoolDataset:
-        """Return rows → batches, with the transform of training or of evaluation."""
-        augment = train and self.config.train.augment
+        """Return rows → batches, with the transform of training or of evaluation.
+
+        Training meets one of a row's captions at a time, scoring all of them.
+        """
+        c = self.config
+        crop_scale = c.train.crop_scale if train and c.train.augment else None
         return PoolDataset(
             self.pool,
-            self.recipe.transform(crop_scale=self.config.train.crop_scale if augment else None),
+            self.recipe.transform(crop_scale=crop_scale),
             self.recipe.tokenize,
-            max_pixels=self.config.pool.max_image_pixels,
-            seed=self.config.seed,
+            max_pixels=c.pool.max_image_pixels,
+            at_least=(
+                self.recipe.shorter_side_needed(crop_scale=crop_scale)
+                if c.pool.reduced_decoding
+                else None
+            ),
+            max_image_bytes=c.pool.max_image_bytes,
+            seed=c.seed,
+            every_caption=not train,
+            request_bytes=c.pool.request_bytes,
+            packs=self.packs if train else None,
+        )
+
+    @cached_property
+    def packs(self) -> Packs | None:
+        """What was fetched ahead of training; None if nothing is."""
+        pool = self.config.pool
+        return packs_at(pool.cache_dir, pool.cache_gb) if pool.cache_gb and self.is_far else None
+
+    @cached_property
+    def is_far(self) -> bool:
+        """Whether a shard of the pool lies on a server."""
+        return any(is_far(self.pool.location(shard)) for shard in range(self.pool.shards))
+
+    def fetching_ahead(self) -> AbstractContextManager[Ahead]:
+        """Return what fetches ahead of training while it is entered."""
+        team = self.team
+        return fetching_ahead(
+            self.pool,
+            self.packs,
+            members_read(CaptionKey.parse(self.pool.caption_key)),
+            self.config.pool.request_bytes,
+            size_limits(self.config.pool.max_image_bytes),
+            share=(team.rank % team.local_size, team.local_size),
         )
 
     def scorer(self, round_: int) -> nn.Module:

@@ -12,7 +12,9 @@ import numpy as np
 
 from selffilter.evaluation.truth import Truth
 from selffilter.planning import RoundSteps
+from selffilter.pool.facts import pool_facts
 from selffilter.pool.failures import count_by_reason
+from selffilter.reading_costs import materialising_advice, training_sets
 from selffilter.selecting.drift import jaccard, memorisation_cue
 from selffilter.selecting.mix import Mix, select_mix
 from selffilter.selecting.on_disk import Scores, read_scores, read_share, write_selection
@@ -41,7 +43,8 @@ def select(context: RunContext, steps: RoundSteps) -> Summary:
         seed=c.seed,
         round_=round_,
     )
-    write_selection(context.store.stage(round_, "select"), mix, context.pool, round_)
+    folder = context.store.stage(round_, "select")
+    write_selection(folder, mix, context.pool, round_, context.base.source_weight)
 
     summary: Summary = mix.counts() | {"account": _account(scores)}
     summary |= _cue(context, steps, scores, mix.threshold)
@@ -50,6 +53,9 @@ def select(context: RunContext, steps: RoundSteps) -> Summary:
         summary["overlap"] = jaccard(before, mix.confident)
     if c.evaluate.truth:
         summary |= _against_truth(Truth(Path(c.evaluate.truth), context.pool), scores, mix)
+    coming = [s for s in training_sets(c, context.base.size) if s.first_round == round_ + 1]
+    if advice := materialising_advice(c, coming, pool_facts(context.pool)):
+        context.screen.say(advice)
     return summary
 
 

@@ -80,11 +80,15 @@ def _fit(
     )
     done = first_step - steps.begin
     title = f"round {steps.round}  train"
-    with context.screen.bar(title, steps.steps * batch, done * batch) as bar:
+    with (
+        context.screen.bar(title, steps.steps * batch, done * batch) as bar,
+        context.fetching_ahead() as ahead,
+    ):
 
         def report(now: StepReport) -> None:
             nonlocal done
-            bar.advance((now.step - steps.begin - done) * batch, f"loss {now.loss:.3f}")
+            note = f"loss {now.loss:.3f}  data wait {now.data_wait:.0%}"
+            bar.advance((now.step - steps.begin - done) * batch, note)
             done = now.step - steps.begin
             values = {k: v for k, v in dataclasses.asdict(now).items() if k != "step"}
             context.log("train", steps.round, "train", now.step, values)
@@ -102,6 +106,7 @@ def _fit(
             checkpoint=lambda state: state.save(context.store.state(steps.round)),
             checkpoint_every=c.train.checkpoint_every_steps,
             should_stop=lambda: context.stop.requested,
+            ahead=ahead,
         )
 
 

@@ -35,11 +35,18 @@ class WeightedRows(Protocol):
 
 
 class _Order(NamedTuple):
-    """A pass in order: shards, where each begins, and where each window begins."""
+    """A pass in order: shards, and where each window begins."""
 
     shards: NDArray[np.int64]
-    start: NDArray[np.int64]
     window_first: NDArray[np.int64]  # index into `shards` of each window's first shard
+    window_start: NDArray[np.int64]  # position in the pass of its first row
+
+
+class _Window(NamedTuple):
+    """Rows in the order they are trained on, and where each stands in the order of the shards."""
+
+    rows: Rows
+    place: NDArray[np.int64]
 
 
 class BatchPlan:
@@ -77,21 +84,40 @@ class BatchPlan:
                 f"one batch of {global_batch_size}: lower train.global_batch_size, or raise "
                 "select.keep_fraction or select.diverse_fraction."
             )
-        # One order and two windows are alive at a time: a batch may lie across a window's end.
-        self._order = lru_cache(maxsize=1)(self._make_order)
-        self._window = lru_cache(maxsize=2)(self._make_window)
+        # A batch may lie across a window's end, and one looks ahead for what to fetch.
+        self._order = lru_cache(maxsize=2)(self._make_order)
+        self._window = lru_cache(maxsize=4)(self._make_window)
 
     def batch(self, step: int) -> Rows:
         """Return the rows of a global batch, (B,) int64; `step` counts from the round's first."""
         epoch, pass_, index = self._place(step)
         first = index * self.global_batch_size
-        parts = self._between(epoch, pass_, first, first + self.global_batch_size)
-        return np.concatenate(list(parts))
+        parts = list(self._between(epoch, pass_, first, first + self.global_batch_size))
+        rows = np.concatenate([part.rows for part in parts])
+        return rows[np.argsort(np.concatenate([part.place for part in parts]))]
 
-    def rank_batch(self, step: int, rank: int, ranks: int) -> Rows:
+    def node_batch(self, step: int, node: int, nodes: int) -> Rows:
+        """Return the part of a global batch that one node reads, (B / nodes,) int64.
+
+        Of a window's shards each node gets its own, but for the one at the border.
+        """
+        size = self.global_batch_size // nodes
+        return self.batch(step)[node * size : (node + 1) * size]
+
+    def rank_batch(self, step: int, rank: int, ranks: int, ranks_a_node: int) -> Rows:
         """Return the part of a global batch that one rank reads, (B / ranks,) int64."""
-        size = self.global_batch_size // ranks
-        return self.batch(step)[rank * size : (rank + 1) * size]
+        rows = self.node_batch(step, rank // ranks_a_node, ranks // ranks_a_node)
+        return rows[rank % ranks_a_node :: ranks_a_node]
+
+    def stretches(self, first: int, end: int) -> Iterator[range]:
+        """Cut steps where a new window begins: what is read of a shard falls into one stretch."""
+        begin = first
+        for step in range(first + 1, end):
+            if self._window_of(step) != self._window_of(step - 1):
+                yield range(begin, step)
+                begin = step
+        if begin < end:
+            yield range(begin, end)
 
     def consumed(self, steps: int) -> Iterator[Rows]:
         """Yield the rows of the first `steps` batches, a window's part at a time."""
@@ -99,9 +125,10 @@ class BatchPlan:
         while step < steps:
             epoch, pass_, index = self._place(step)
             last = min(int(self.batches_P[pass_]), index + steps - step)
-            yield from self._between(
+            parts = self._between(
                 epoch, pass_, index * self.global_batch_size, last * self.global_batch_size
             )
+            yield from (part.rows for part in parts)
             step += last - index
 
     def _place(self, step: int) -> tuple[int, int, int]:
@@ -111,17 +138,23 @@ class BatchPlan:
         pass_ = int(np.searchsorted(ends, in_epoch, side="right"))
         return epoch, pass_, int(in_epoch - (ends[pass_] - self.batches_P[pass_]))
 
-    def _between(self, epoch: int, pass_: int, first: int, end: int) -> Iterator[Rows]:
-        """Yield the rows at the positions [first, end) of a pass, window by window."""
-        order = self._order(epoch, pass_)
-        starts = order.start[order.window_first]
+    def _window_of(self, step: int) -> tuple[int, int, int]:
+        """Return epoch, pass and number of the window that a batch begins in."""
+        epoch, pass_, index = self._place(step)
+        starts = self._order(epoch, pass_).window_start
+        first = index * self.global_batch_size
+        return epoch, pass_, int(np.searchsorted(starts, first, side="right")) - 1
+
+    def _between(self, epoch: int, pass_: int, first: int, end: int) -> Iterator[_Window]:
+        """Yield what stands at the positions [first, end) of a pass, window by window."""
+        starts = self._order(epoch, pass_).window_start
         window = int(np.searchsorted(starts, first, side="right")) - 1
         while window < len(starts) and starts[window] < end:
-            rows = self._window(epoch, pass_, window)
+            whole = self._window(epoch, pass_, window)
             start = int(starts[window])
-            part = rows[max(0, first - start) : end - start]
-            if len(part):
-                yield part.copy()
+            part = slice(max(0, first - start), end - start)
+            if len(whole.rows[part]):
+                yield _Window(whole.rows[part].copy(), start + whole.place[part])
             window += 1
 
     def _make_order(self, epoch: int, pass_: int) -> _Order:
@@ -130,9 +163,10 @@ class BatchPlan:
         shards = present[np.argsort(hash_rows(present, *self._key, epoch, pass_), kind="stable")]
         start = np.concatenate([[0], np.cumsum(counts[shards])[:-1]])
         window_of = start // self._window_rows
-        return _Order(shards, start, np.flatnonzero(np.diff(window_of, prepend=-1)))
+        window_first = np.flatnonzero(np.diff(window_of, prepend=-1))
+        return _Order(shards, window_first, start[window_first])
 
-    def _make_window(self, epoch: int, pass_: int, window: int) -> Rows:
+    def _make_window(self, epoch: int, pass_: int, window: int) -> _Window:
         order = self._order(epoch, pass_)
         first = order.window_first[window]
         last = (
@@ -140,8 +174,12 @@ class BatchPlan:
             if window + 1 < len(order.window_first)
             else len(order.shards)
         )
-        rows = [self._rows.rows(int(shard), pass_) for shard in order.shards[first:last]]
-        return shuffled(np.concatenate(rows), *self._key, epoch, pass_, window)
+        rows = np.concatenate(
+            [self._rows.rows(int(shard), pass_) for shard in order.shards[first:last]]
+        )
+        mixed = shuffled(rows, *self._key, epoch, pass_, window)
+        by_row = np.argsort(rows)
+        return _Window(mixed, by_row[np.searchsorted(rows, mixed, sorter=by_row)])
 
 
 def exposures(plan: BatchPlan, steps: int) -> tuple[Rows, NDArray[np.int64]]:
@@ -161,22 +199,15 @@ class WholeBase:
 
     def __init__(self, base: _Base) -> None:
         self._base = base
-        # histogram[m] = rows of weight m in a shard
-        histograms = [np.bincount(base.weights(shard)) for shard in range(len(base.counts_S))]
-        top = max((len(histogram) for histogram in histograms), default=1) - 1
-        self.counts_PS = np.array(
-            [[histogram[p + 1 :].sum() for histogram in histograms] for p in range(top)],
-            dtype=np.int64,
-        )
+        self.counts_PS = base.counts_PS
 
     def rows(self, shard: int, pass_: int) -> Rows:
         """Return the base's rows of a shard with weight above `pass_`."""
-        return self._base.rows(shard)[self._base.weights(shard) > pass_]
+        rows, weights = self._base.weighted_rows(shard)
+        return rows[weights > pass_]
 
 
 class _Base(Protocol):
-    counts_S: NDArray[np.int64]
+    counts_PS: NDArray[np.int64]
 
-    def rows(self, shard: int) -> Rows: ...
-
-    def weights(self, shard: int) -> NDArray[np.int32]: ...
+    def weighted_rows(self, shard: int) -> tuple[Rows, NDArray[np.int32]]: ...

@@ -8,33 +8,25 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from selffilter.tables import read_table, shard_file
+from selffilter.tables import counts_file, read_table, shard_file
 
 
 class Selected:
     """A selection on disk as a plan's `WeightedRows`.
 
     Args:
-        folder: The selection, one Parquet file a shard.
-        shards: Number of shards in the pool.
+        folder: The selection, one Parquet file a shard, and the counts of them.
     """
 
-    def __init__(self, folder: Path, shards: int) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._read = lru_cache(maxsize=256)(self._read_shard)
-        weights = [self._weights(shard) for shard in range(shards)]
-        top = max((int(w.max()) for w in weights if len(w)), default=0)
-        self.counts_PS = np.array(
-            [[int((w > p).sum()) for w in weights] for p in range(top)], dtype=np.int64
-        ).reshape(top, shards)
+        self.counts_PS: NDArray[np.int64] = np.load(counts_file(folder), allow_pickle=False)
 
     def rows(self, shard: int, pass_: int) -> NDArray[np.int64]:
         """Return the rows of a shard with weight above `pass_`."""
         rows, weights = self._read(shard)
         return rows[weights > pass_]
-
-    def _weights(self, shard: int) -> NDArray[np.int32]:
-        return read_table(shard_file(self._folder, shard), ["weight"])["weight"].to_numpy()
 
     def _read_shard(self, shard: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         table = read_table(shard_file(self._folder, shard), ["row", "weight"])

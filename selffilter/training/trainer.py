@@ -7,6 +7,7 @@ position is the optimizer step alone, and the loader is built from it.
 
 from __future__ import annotations
 
+import itertools
 import math
 import signal
 import threading
@@ -17,14 +18,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 import torch.distributed as dist
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
 from selffilter.clip.model import temperature
+from selffilter.errors import StoreGone
 from selffilter.interrupt import Stopped
+from selffilter.pool.prefetch import Ahead, NoAhead
 from selffilter.pool.reading import BatchRequest, PoolDataset, loader_over
+from selffilter.pool.row_reader import Reads
 from selffilter.team import Team
 from selffilter.training.batch_plan import BatchPlan
 from selffilter.training.module import ClipTraining
@@ -43,6 +48,9 @@ class StepReport:
         valid: Share of valid rows since the last report.
         samples_per_s: Over all ranks, since the last report.
         data_wait: Share of that time spent waiting for data.
+        read_mb: Megabytes read from shards since the last report, over all ranks.
+        read_requests: In so many requests.
+        read_ahead: Share of the bytes that batches wanted which lay here already.
     """
 
     step: int
@@ -52,6 +60,9 @@ class StepReport:
     valid: float
     samples_per_s: float
     data_wait: float
+    read_mb: float
+    read_requests: int
+    read_ahead: float
 
 
 @dataclass(frozen=True)
@@ -70,20 +81,29 @@ class Segment:
 
 
 class PlanSampler:
-    """The requests of one rank for the steps that are left of a round."""
+    """The requests of one rank for the steps that are left of a round.
 
-    def __init__(self, segment: Segment, first_step: int, team: Team) -> None:
+    As a window of the plan is entered, what this node needs of the next one is asked for.
+    """
+
+    def __init__(self, segment: Segment, first_step: int, team: Team, ahead: Ahead) -> None:
         self._segment, self._first, self._team = segment, first_step, team
+        self._ahead = ahead
 
     def __len__(self) -> int:
         return self._segment.end - self._first
 
     def __iter__(self) -> Iterator[BatchRequest]:
-        for step in range(self._first, self._segment.end):
-            rows_b = self._segment.plan.rank_batch(
-                step - self._segment.begin, self._team.rank, self._team.size
-            )
-            yield BatchRequest(rows_b, step)
+        plan, begin, team = self._segment.plan, self._segment.begin, self._team
+        stretches = plan.stretches(self._first - begin, self._segment.end - begin)
+        for now, then in itertools.pairwise(itertools.chain(stretches, [range(0)])):
+            if then and not isinstance(self._ahead, NoAhead):
+                node = team.rank // team.local_size
+                wanted = [plan.node_batch(step, node, team.nodes) for step in then]
+                self._ahead.want(np.concatenate(wanted))
+            for step in now:
+                rows_b = plan.rank_batch(step, team.rank, team.size, team.local_size)
+                yield BatchRequest(rows_b, step + begin)
 
 
 class PoolData(L.LightningDataModule):
@@ -110,8 +130,10 @@ class _Watch(L.Callback):
         report_every: int,
         checkpoint_every: int,
         should_stop: Callable[[], bool],
+        ahead: Ahead,
     ) -> None:
         self._team = team
+        self._ahead, self._fetched = ahead, Reads()
         self._report, self._report_every = report, report_every
         self._checkpoint, self._checkpoint_every = checkpoint, checkpoint_every
         self._should_stop = should_stop
@@ -135,6 +157,7 @@ class _Watch(L.Callback):
         self._sums += torch.stack(
             [loss.float(), batch["valid"].float().mean(), torch.ones_like(loss)]
         )
+        self._reads += batch["reads"]
         self._samples += len(batch["row"]) * self._team.size
         # Alone: at once. With others: at a report, where all learn of it at the same step.
         stop = self._team.size == 1 and self._should_stop()
@@ -147,6 +170,11 @@ class _Watch(L.Callback):
             raise Stopped
         self._batch_end = time.perf_counter()
 
+    def on_exception(self, trainer: Any, module: ClipTraining, exception: BaseException) -> None:
+        # A batch could not be read: the state is that of the step before it, and whole.
+        if isinstance(exception, StoreGone) and self._team.is_main:
+            self._checkpoint(snapshot(module))
+
     def on_train_end(self, trainer: Any, module: ClipTraining) -> None:
         if self._samples:
             self._make_report(module)
@@ -155,10 +183,17 @@ class _Watch(L.Callback):
         """Report on rank 0; returns whether any rank was asked to stop."""
         asked = torch.tensor([float(self._should_stop())], device=module.device)
         sums = torch.cat([self._sums, asked])
+        fetched = self._ahead.reads()
+        self._reads += torch.tensor(list(vars(fetched.since(self._fetched)).values())).to(
+            module.device
+        )
+        self._fetched = fetched
         if dist.is_initialized():
             dist.all_reduce(sums)
+            dist.all_reduce(self._reads)
         loss, valid = (sums[:2] / sums[2]).tolist()
         _refuse_nonfinite(loss, module.step)
+        reads = Reads(*self._reads.tolist())
         seconds = time.perf_counter() - self._since
         if self._team.is_main:
             self._report(
@@ -170,6 +205,9 @@ class _Watch(L.Callback):
                     valid=valid,
                     samples_per_s=self._samples / seconds,
                     data_wait=self._waited / seconds,
+                    read_mb=reads.read_bytes / 1e6,
+                    read_requests=reads.requests,
+                    read_ahead=reads.packed_bytes / max(1, reads.wanted_bytes),
                 )
             )
         self._restart_counts(module.device)
@@ -177,6 +215,7 @@ class _Watch(L.Callback):
 
     def _restart_counts(self, device: torch.device) -> None:
         self._sums = torch.zeros(3, device=device)
+        self._reads = torch.zeros(len(vars(Reads())), dtype=torch.int64, device=device)
         self._samples, self._waited, self._since = 0, 0.0, time.perf_counter()
 
 
@@ -213,6 +252,7 @@ def fit(
     checkpoint: Callable[[TrainState], None],
     checkpoint_every: int,
     should_stop: Callable[[], bool] = lambda: False,
+    ahead: Ahead | None = None,
 ) -> TrainState:
     """Train from the module's step to the end of the segment; return the state there.
 
@@ -229,10 +269,13 @@ def fit(
         checkpoint: Called on rank 0 every `checkpoint_every` steps, and when stopped.
         checkpoint_every: Steps.
         should_stop: Asked after each step; with several ranks, at each report.
+        ahead: Is told what coming batches will need; None: nothing is fetched ahead.
 
     Raises:
         Stopped: After `should_stop` said so; the state was given to `checkpoint`.
+        StoreGone: If a shard cannot be read; on rank 0 the state was given to `checkpoint`.
     """
+    ahead = ahead or NoAhead()
     watch = _Watch(
         team,
         report,
@@ -240,6 +283,7 @@ def fit(
         report_every=report_every,
         checkpoint_every=checkpoint_every,
         should_stop=should_stop,
+        ahead=ahead,
     )
     trainer = L.Trainer(
         accelerator="gpu" if team.device.type == "cuda" else "cpu",
@@ -257,7 +301,7 @@ def fit(
         use_distributed_sampler=False,
         callbacks=[watch],
     )
-    sampler = PlanSampler(segment, module.step, team)
+    sampler = PlanSampler(segment, module.step, team, ahead)
     with warnings.catch_warnings():
         # Lightning's advice on workers and samplers; both are decided on purpose.
         warnings.filterwarnings("ignore", module="lightning")

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from selffilter.config import Config, PoolConfig
 from selffilter.errors import UserError
 from selffilter.pool.base import Base
 from selffilter.pool.index import Pool, build_index
@@ -33,6 +34,7 @@ def test_the_base_is_indexed_less_probe_less_known_failures(pool):
     assert rows_of(base).tolist() == sorted(expected)
     assert base.size == len(expected)
     assert base.counts_S.tolist() == [len(base.rows(shard)) for shard in range(3)]
+    assert base.counts_PS.tolist() == [base.counts_S.tolist()]
     assert 30 < len(probe) < 90
 
 
@@ -74,6 +76,9 @@ def test_a_subset_is_the_base_and_the_rest_is_outside(pool, tmp_path):
     weights = np.concatenate([base.weights(shard) for shard in range(3)])
     asked = dict(zip(chosen.tolist(), weight.tolist(), strict=True))
     assert weights.tolist() == [asked[row] for row in rows_of(base).tolist()]
+    for above, counts in enumerate(base.counts_PS.tolist()):
+        assert counts == [int((base.weights(shard) > above).sum()) for shard in range(3)]
+    assert len(base.counts_PS) == 3
     outside = np.concatenate([base.outside(shard) for shard in range(3)])
     assert np.flatnonzero(~outside).tolist() == chosen.tolist()
     # What is scored does not change: rows outside are looked at like the others.
@@ -93,3 +98,47 @@ def test_duplicates_are_no_part_of_the_base(make_tar, tmp_path):
     make_tar(tmp_path / "p" / "0.tar", [("1", members), ("2", members)])
     index = tmp_path / "index"
     assert rows_of(Base(Pool(index, build_index([str(tmp_path / "p")], index)), 0)).tolist() == [0]
+
+
+def test_a_sources_weight_multiplies_that_of_the_subset(make_tar, tmp_path):
+    for name in ("a", "b"):
+        samples = [(str(i), {"png": b"i", "txt": b"t"}) for i in range(5)]
+        make_tar(tmp_path / name / "0.tar", samples)
+    specs = [str(tmp_path / "a"), f"other={tmp_path}/b"]
+    pool = Pool(tmp_path / "index", build_index(specs, tmp_path / "index"))
+    base = Base(pool, 0, source_weights={"other": 3})
+    assert [base.weights(shard).tolist() for shard in (0, 1)] == [[1] * 5, [3] * 5]
+    write_subset(tmp_path / "s.npy", pool.uids_of(np.array([0, 5, 6])), np.array([2, 1, 2]))
+    base = Base(pool, 0, subset=tmp_path / "s.npy", source_weights={"other": 3})
+    assert [rows.tolist() for rows in base.weighted_rows(0)] == [[0], [2]]
+    assert [rows.tolist() for rows in base.weighted_rows(1)] == [[5, 6], [3, 6]]
+
+
+def test_weights_go_by_the_names_of_sources_whatever_order_the_index_has(make_tar, tmp_path):
+    for name in ("a", "b"):
+        make_tar(tmp_path / name / "0.tar", [("1", {"png": b"i", "txt": b"t"})])
+    index = tmp_path / "index"
+    build_index([str(tmp_path / "a")], index)
+    specs = [str(tmp_path / "b"), str(tmp_path / "a")]
+    pool = Pool(index, build_index(specs, index))
+    assert pool.sources == ["a", "b"]
+    assert [pool.source_of(shard) for shard in (0, 1)] == [0, 1]
+    config = Config(pool=PoolConfig(shards=specs, source_weights=[4, 1]))
+    base = Base.of(pool, config)
+    assert [base.weights(shard).tolist() for shard in (0, 1)] == [[1], [4]]
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.3])
+def test_counts_are_those_of_the_rows_with_shards_that_are_empty(make_tar, tmp_path, fraction):
+    for shard, size in enumerate((0, 40, 0, 0, 25, 1)):
+        samples = [
+            (f"{shard}-{i}", {"png": b"i", "txt": b"t"} if i % 3 else {"txt": b"t"})
+            for i in range(size)
+        ]
+        make_tar(tmp_path / "p" / f"{shard}.tar", samples)
+    base = Base(
+        Pool(tmp_path / "i", build_index([str(tmp_path / "p")], tmp_path / "i")), 1, fraction
+    )
+    assert base.counts_S.tolist() == [len(base.rows(shard)) for shard in range(6)]
+    expected = base.readable(1)[~base.in_probe(base.readable(1))]
+    assert base.rows(1).tolist() == expected.tolist()

@@ -2,13 +2,15 @@ import json
 import os
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 
-from selffilter.errors import UserError
+from selffilter.errors import StoreGone, UserError
 from selffilter.pool import uids
 from selffilter.pool.failures import Failure
 from selffilter.pool.index import Pool, build_index, default_index_dir
+from selffilter.pool.tar_scan import scan_tar
 
 PAIR = {"png": b"image", "txt": b"caption"}
 
@@ -204,14 +206,34 @@ def test_names_of_any_bytes_can_be_indexed(tmp_path):
     with tarfile.open(tmp_path / "p" / "0.tar", "w", format=tarfile.GNU_FORMAT) as tar:
         for name in strange:
             tar.addfile(tarfile.TarInfo(f"{name}.png"))
+            tar.addfile(tarfile.TarInfo(f"{name}.txt"))
     pool = open_pool([tmp_path / "p"], tmp_path / "index")
     assert keys(pool) == [r"\xff\xfe", *strange[1:]]
 
 
 def test_another_caption_key_is_another_version(tiny_pool, tmp_path):
-    other = open_pool([tmp_path / "pool"], tmp_path / "index", caption_key="json:caption")
+    other = open_pool([tmp_path / "pool"], tmp_path / "index", caption_key="txt,json:caption")
     assert other.version != tiny_pool.version
-    assert other.defect_counts() == {"missing_caption": 8}
+    assert (tiny_pool.caption_key, other.caption_key) == ("txt", "txt,json:caption")
+    with pytest.raises(UserError, match=r"indexed with pool\.caption_key=txt, not json:a"):
+        Pool(tmp_path / "index", tiny_pool.version, "json:a")
+
+
+@pytest.mark.parametrize(
+    ("members", "caption_key", "said"),
+    [
+        ({"webp": b"i", "cls": b"3"}, "txt", r"has a caption at pool\.caption_key=txt\. .*"
+         r"extensions: webp \(2\), cls \(2\)\."),
+        (PAIR, "json:caption", r"caption_key=json:caption.*png \(2\), txt \(2\)"),
+        ({"flac": b"i", "txt": b"t"}, "txt", r"has an image\. .*flac \(2\), txt \(2\)"),
+    ],
+)  # fmt: skip
+def test_a_pool_where_nothing_stands_where_it_is_looked_for_is_refused_with_what_is_there(
+    make_tar, tmp_path, members, caption_key, said
+):
+    make_tar(tmp_path / "p" / "0.tar", [("a", members), ("b", members)])
+    with pytest.raises(UserError, match=said):
+        open_pool([tmp_path / "p"], tmp_path / "index", caption_key=caption_key)
 
 
 def test_many_shards_are_scanned_by_several_processes_with_the_same_result(make_tar, tmp_path):
@@ -227,3 +249,173 @@ def test_the_default_folder_depends_on_the_sources(tmp_path):
     folders = {default_index_dir(s, tmp_path) for s in (["a"], ["b"], ["a", "b"], ["b", "a"])}
     assert len(folders) == 4
     assert {folder.parent for folder in folders} == {tmp_path / "_pools"}
+
+
+# --- layouts ----------------------------------------------------------------------------------
+
+ABOUT = {"caption": "inside", "key": "000000000", "url": "u", "status": "success"}
+
+
+@pytest.mark.parametrize(
+    ("shards", "spec", "caption_key", "expected"),
+    [
+        # img2dataset
+        ({"00000.tar": {"jpg": b"i", "txt": b"outside", "json": ABOUT}}, "", "txt", b"outside"),
+        ({"00000.tar": {"jpg": b"i", "json": ABOUT}}, "", "json:caption", ABOUT),
+        # DataComp
+        (
+            {"00000007.tar": {"jpg": b"i", "txt": b"t", "json": ABOUT | {"uid": "d" * 32}}},
+            "/{00000007..00000007}.tar", "txt", b"t",
+        ),
+        # plain webdataset, several captions in the json
+        ({"train-0001.tar": {"png": b"i", "json": {"captions": ["a", "b"]}}},
+         "/train-*.tar", "json:captions", {"captions": ["a", "b"]}),
+        # a re-captioned set: both count, the member is the caption's place
+        ({"0.tar": {"webp": b"i", "txt": b"alt", "json": ABOUT}}, "", "txt,json:caption", b"alt"),
+        # CLIP_benchmark, retrieval
+        ({"test/0.tar": {"jpg": b"i", "txt": b"one\ntwo\n"}}, "/test/*.tar", "txt:lines",
+         b"one\ntwo\n"),
+    ],
+)  # fmt: skip
+def test_a_layout_is_read_where_its_captions_stand(
+    make_tar, tmp_path, shards, spec, caption_key, expected
+):
+    def raw(value):
+        return json.dumps(value).encode() if isinstance(value, dict) else value
+
+    for name, members in shards.items():
+        samples = [("000000000", {e: raw(value) for e, value in members.items()})]
+        tar = make_tar(tmp_path / "pool" / name, samples)
+    pool = open_pool([f"{tmp_path}/pool{spec}"], tmp_path / "index", caption_key=caption_key)
+    offset, size = (column[0] for column in pool.places(0)["caption"])
+    assert tar.read_bytes()[offset : offset + size] == raw(expected)
+    assert pool.defect_counts() == {}
+    if "00000007.tar" in shards:
+        assert uids.to_hex(pool.uids_of(np.arange(1))) == ["d" * 32]
+
+
+def test_a_row_lacks_its_caption_only_if_all_places_do(make_tar, tmp_path):
+    samples = [
+        ("both", {"png": b"i", "txt": b"t", "json": b"{}"}),
+        ("text", {"png": b"i", "txt": b"t"}),
+        ("json", {"png": b"i", "json": b"{}"}),
+        ("none", {"png": b"i", "cls": b"1"}),
+    ]
+    make_tar(tmp_path / "p" / "0.tar", samples)
+    pool = open_pool([tmp_path / "p"], tmp_path / "index", caption_key="txt,json:caption")
+    assert pool.defects(0)[0].tolist() == [3]
+    assert (pool.places(0)["caption"][0] >= 0).tolist() == [True, True, False, False]
+    pool = open_pool([tmp_path / "p"], tmp_path / "index", caption_key="txt")
+    assert pool.defects(0)[0].tolist() == [2, 3]
+
+
+# --- elsewhere than on a disk -----------------------------------------------------------------
+
+
+@pytest.fixture
+def bucket(tiny_pool, tmp_path):
+    files = fsspec.filesystem("memory")
+    for path in sorted((tmp_path / "pool").glob("*.tar")):
+        files.pipe(f"/bucket/pool/{path.name}", path.read_bytes())
+    yield "memory://bucket/pool"
+    files.rm("/bucket", recursive=True)
+
+
+def same_rows(one, other):
+    assert keys(one) == keys(other)
+    for shard in range(one.shards):
+        assert one.shard_table(shard).equals(other.shard_table(shard))
+
+
+def test_a_pool_on_a_server_has_the_rows_that_it_has_on_a_disk(bucket, tiny_pool, tmp_path):
+    far = open_pool([bucket], tmp_path / "far")
+    same_rows(far, tiny_pool)
+    assert far.location(0) == "memory:///bucket/pool/00000.tar"
+    assert far.shard_bytes(1) == tiny_pool.shard_bytes(1)
+    far.check_shards()
+    fsspec.filesystem("memory").pipe("/bucket/pool/00001.tar", b"other")
+    with pytest.raises(UserError, match=r"00001\.tar has changed"):
+        far.check_shards()
+
+
+def test_a_pool_behind_a_command_has_the_same_rows_once_commands_are_allowed(tiny_pool, tmp_path):
+    spec = f"pool=pipe:cat {tmp_path}/pool/{{00000..00002}}.tar"
+    with pytest.raises(UserError, match="would run a shell command"):
+        open_pool([spec], tmp_path / "piped")
+    piped = open_pool([spec], tmp_path / "piped", allow_pipe=True)
+    assert keys(piped) == keys(tiny_pool)
+    for shard in range(3):
+        for member in ("image", "caption"):
+            ours, theirs = piped.places(shard)[member], tiny_pool.places(shard)[member]
+            np.testing.assert_array_equal(ours, theirs)
+    piped.check_shards(allow_pipe=True)
+    with pytest.raises(UserError, match="would run a shell command"):
+        piped.check_shards()
+
+
+def test_a_command_whose_output_ends_early_gives_what_is_before_the_end(tiny_pool, tmp_path):
+    whole = (tmp_path / "pool" / "00000.tar").stat().st_size
+    first = tiny_pool.places(0)["image"][0][2]
+    pipe = f"pool=pipe:head -c {first + 3} {tmp_path}/pool/00000.tar"
+    pool = open_pool([pipe], tmp_path / "piped", allow_pipe=True)
+    assert keys(pool) == ["0000", "0001"]
+    assert "cut off inside '0002.png'" in pool.problems()[0]
+    assert pool.shard_bytes(0) < whole
+
+
+def test_a_server_that_does_not_answer_is_gone_and_a_shard_that_is_not_there_is_a_mistake(
+    bucket, tmp_path, monkeypatch
+):
+    with pytest.raises(UserError, match=r"there is no memory:///bucket/pool/9\.tar"):
+        open_pool([f"{bucket}/9.tar"], tmp_path / "far")
+
+    def away(*_):
+        raise ConnectionError("connection refused")
+
+    monkeypatch.setattr("selffilter.pool.index.scan_tar", away)
+    with pytest.raises(StoreGone, match=r"memory:///bucket/pool/00000\.tar .*refused"):
+        open_pool([bucket], tmp_path / "far")
+
+
+# --- what else is known -----------------------------------------------------------------------
+
+
+def test_a_new_numbering_is_told(tiny_pool, make_tar, tmp_path):
+    said = []
+    make_tar(tmp_path / "pool" / "00003.tar", [("new", PAIR)])
+    open_pool([tmp_path / "pool"], tmp_path / "index", say=said.append)
+    assert said == []
+    make_tar(tmp_path / "pool" / "00001.tar", [("other", PAIR)])
+    open_pool([tmp_path / "pool"], tmp_path / "index", say=said.append)
+    assert "1 of the 4 shards" in said[0]
+    assert "numbered afresh" in said[0]
+
+
+def test_an_index_that_is_stopped_goes_on_where_it_was(make_tar, tmp_path, monkeypatch):
+    for i in range(4):
+        make_tar(tmp_path / "p" / f"{i}.tar", [(str(i), PAIR)])
+
+    def stop_at_two(done=[0]):  # noqa: B006
+        done[0] += 1
+        if done[0] == 6:  # four were looked for, two scanned
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        open_pool([tmp_path / "p"], tmp_path / "index", should_go_on=stop_at_two)
+    scanned = []
+    monkeypatch.setattr(
+        "selffilter.pool.index.scan_tar",
+        lambda *args: scanned.append(Path(args[0]).name) or scan_tar(*args),
+    )
+    assert keys(open_pool([tmp_path / "p"], tmp_path / "index")) == ["0", "1", "2", "3"]
+    assert scanned == ["2.tar", "3.tar"]
+
+
+def test_the_latest_version_of_an_index_can_be_opened_and_an_empty_folder_is_refused(
+    tiny_pool, tmp_path
+):
+    assert Pool.latest(tmp_path / "index").version == tiny_pool.version
+    with pytest.raises(UserError, match="holds no pool index"):
+        Pool.latest(tmp_path)
+    with pytest.raises(UserError, match="index cannot be read"):
+        Pool(tmp_path / "index", "0" * 16)

@@ -61,7 +61,7 @@ def source(tmp_path, make_tar, picture):
             samples[10][1]["json"] = b"no json"
         make_tar(tmp_path / "source" / f"{shard:05d}.tar", samples)
     last = tmp_path / "source" / "00002.tar"
-    cut = scan_tar(last, "source", last.name, "txt").caption[15][0] + 1
+    cut = scan_tar(str(last), "source", last.name, "txt").caption[15][0] + 1
     last.write_bytes(last.read_bytes()[:cut])
     return tmp_path / "source"
 
@@ -414,9 +414,10 @@ def test_a_place_that_holds_something_else_is_left_alone(source, tmp_path):
         ({"rate": 1.5}, r"--rate 1.5 is not in \(0, 1\]"),
         ({"rate": float("nan")}, "--rate nan is not in"),
         ({"rate": 0.001}, "--rate 0.001 of 5. samples is none"),
-        ({"caption_key": "json"}, "--caption-key json is no place for a caption"),
-        ({"caption_key": "png"}, "--caption-key png is no place for a caption"),
-        ({"caption_key": "text"}, "no sample can be used: .*missing_caption"),
+        ({"caption_key": "json"}, "--caption-key='json': which field of the json"),
+        ({"caption_key": "json:uid"}, "--caption-key='json:uid': uid is no field of captions"),
+        ({"caption_key": "png"}, "--caption-key='png': 'png' is where images stand"),
+        ({"caption_key": "text"}, "has a caption at .*text"),
         ({"cluster_key": "group"}, "--cluster-key is for hard mismatches"),
         ({"kind": "hard_mismatched", "cluster_key": "grp"}, "--cluster-key grp: no sample's json"),
         ({"copies_per_source": 5}, "--copies-per-source is for near-duplicates"),

@@ -1,4 +1,3 @@
-import os
 import random
 from pathlib import Path
 
@@ -6,10 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from selffilter.pool import reading
+from selffilter.errors import StoreGone
+from selffilter.pool.captions import MAX_MEMBER_BYTES
 from selffilter.pool.failures import Failure
 from selffilter.pool.index import Pool, build_index
-from selffilter.pool.reading import BatchRequest, PoolDataset, RowReader, loader_over
+from selffilter.pool.reading import BatchRequest, PoolDataset, loader_over
 
 
 def to_tensor(image):
@@ -49,21 +49,6 @@ def flawed_pool(make_tar, picture, tmp_path):
     ]
     make_tar(tmp_path / "p" / "0.tar", [(str(i), s) for i, s in enumerate(samples)])
     return Pool(tmp_path / "index", build_index([str(tmp_path / "p")], tmp_path / "index"))
-
-
-def test_the_reader_gives_image_and_caption_of_any_row_in_any_order(tiny_pool, picture):
-    reader = RowReader(tiny_pool)
-    for row in (7, 0, 4, 3, 0):
-        assert reader.read(row) == (picture(row), f"caption {row}".encode())
-
-
-def test_the_reader_keeps_few_files_open(tiny_pool, monkeypatch):
-    monkeypatch.setattr(reading, "_OPEN_FILES", 1)
-    reader = RowReader(tiny_pool)
-    before = len(os.listdir("/proc/self/fd"))
-    for row in (0, 4, 7, 0, 4, 7):
-        assert reader.read(row)[1] == f"caption {row}".encode()
-        assert len(os.listdir("/proc/self/fd")) <= before + 1
 
 
 def test_a_batch_has_the_rows_in_the_order_asked_for(tiny_pool, picture):
@@ -146,27 +131,77 @@ def test_workers_change_nothing(flawed_pool):
     assert not torch.equal(alone[0]["image"], alone[1]["image"])
 
 
-def test_a_file_that_cannot_be_read_is_tried_again_and_then_stops_the_run(tiny_pool, monkeypatch):
-    waits = []
-    monkeypatch.setattr(reading.time, "sleep", waits.append)
-    path = Path(tiny_pool.location(0))
-    path.rename(path.with_suffix(".away"))
-    with pytest.raises(OSError, match=r"00000\.tar cannot be read after 4 attempts"):
-        dataset(tiny_pool)[request(0)]
-    assert len(waits) == 3
-    assert waits == sorted(waits)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_shard_that_cannot_be_read_stops_the_run_in_its_own_words(tiny_pool, workers):
+    Path(tiny_pool.location(0)).unlink()
+    with pytest.raises(StoreGone) as caught:
+        list(loader_over(dataset(tiny_pool), [request(4), request(0)], workers))
+    assert "00000.tar" in str(caught.value)
+    assert "Traceback" not in str(caught.value)
 
 
-def test_a_fault_that_passes_is_read_over(tiny_pool, monkeypatch):
-    path = Path(tiny_pool.location(0))
-    away = path.with_suffix(".away")
-    path.rename(away)
-    monkeypatch.setattr(reading.time, "sleep", lambda _: away.exists() and away.rename(path))
-    assert dataset(tiny_pool)[request(0)]["valid"].tolist() == [True]
+@pytest.fixture
+def talkative_pool(make_tar, picture, tmp_path):
+    """Rows of 1, 3 and no captions, in the text and in the json."""
+    samples = [
+        ("0", {"png": picture(0), "txt": b"one"}),
+        ("1", {"png": picture(1), "txt": b"one\n two \n\n", "json": b'{"alt": ["three"]}'}),
+        ("2", {"png": picture(2), "txt": b"\n", "json": b'{"alt": []}'}),
+    ]
+    make_tar(tmp_path / "p" / "0.tar", samples)
+    key = "txt:lines,json:alt"
+    version = build_index([str(tmp_path / "p")], tmp_path / "index", caption_key=key)
+    return Pool(tmp_path / "index", version, key)
 
 
-def test_a_tar_that_became_shorter_stops_the_run_and_is_no_bad_image(tiny_pool, monkeypatch):
-    monkeypatch.setattr(reading.time, "sleep", lambda _: None)
-    os.truncate(tiny_pool.location(0), 600)
-    with pytest.raises(OSError, match="become shorter"):
-        dataset(tiny_pool)[request(0)]
+def spoken(batch):
+    texts = lengths(["one", "two", "three", ""]).tolist()
+    return [("one", "two", "three", "")[texts.index(text)] for text in batch["text"].tolist()]
+
+
+def test_scoring_meets_every_caption_of_a_row(talkative_pool):
+    data = PoolDataset(talkative_pool, to_tensor, lengths, max_pixels=1000, every_caption=True)
+    batch = data[request(1, 2, 0, -1)]
+    assert spoken(batch) == ["one", "two", "three", "", "one", ""]
+    assert batch["caption_of"].tolist() == [0, 0, 0, 1, 2, 3]
+    assert batch["valid"].tolist() == [True, False, True, False]
+
+
+def test_training_meets_one_caption_drawn_by_seed_step_and_row(talkative_pool):
+    data = dataset(talkative_pool)
+    drawn = [spoken(data[request(1, 0, step=step)]) for step in range(60)]
+    assert {first for first, _ in drawn} == {"one", "two", "three"}
+    assert {second for _, second in drawn} == {"one"}
+    assert drawn == [spoken(data[request(1, 0, step=step)]) for step in range(60)]
+    batch = data[request(1, 0)]
+    assert spoken(batch) == ["one", "one"]
+    assert batch["caption_of"].tolist() == [0, 1]
+
+
+def test_a_batch_says_what_reading_it_has_cost(tiny_pool, picture):
+    data = dataset(tiny_pool)
+    for row in (0, 5):
+        wanted, packed, read, requests = data[request(row)]["reads"].tolist()
+        assert wanted == len(picture(row)) + len(b"caption 0")
+        assert (packed, requests) == (0, 1)
+        assert wanted <= read
+
+
+def test_what_is_too_large_is_not_read_and_says_so(make_tar, picture, tmp_path):
+    good, large = picture(0), picture(1, (60, 60))
+    samples = [
+        ("0", {"png": good, "txt": b"fine"}),
+        ("1", {"png": large, "txt": b"fine"}),
+        ("2", {"png": good, "txt": b"x" * (MAX_MEMBER_BYTES + 1)}),
+        ("3", {"txt": b"no image"}),
+    ]
+    make_tar(tmp_path / "p" / "0.tar", samples)
+    pool = Pool(tmp_path / "index", build_index([str(tmp_path / "p")], tmp_path / "index"))
+    bound = len(good) + 1
+    assert len(large) > bound
+    data = PoolDataset(pool, to_tensor, lengths, max_pixels=10**6, max_image_bytes=bound)
+    batch = data[request(0, 1, 2, 3)]
+    assert [Failure(f).name for f in batch["failure"].tolist()] == [
+        "none", "image_too_large", "caption_unreadable", "missing_image",
+    ]  # fmt: skip
+    assert int(batch["reads"][2]) < 2 * bound + 4096

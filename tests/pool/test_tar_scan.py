@@ -5,13 +5,14 @@ import tarfile
 import pytest
 import webdataset as wds
 
-from selffilter.pool.tar_scan import IMAGE_EXTENSIONS, ShardScan, scan_tar
+from selffilter.pool.decoding import IMAGE_EXTENSIONS
+from selffilter.pool.tar_scan import ShardScan, scan_tar
 
 UID = "0123456789abcdef0123456789ABCDEF"
 
 
 def scan(path, caption_key="txt"):
-    return scan_tar(path, "src", path.name, caption_key)
+    return scan_tar(str(path), "src", path.name, caption_key)
 
 
 def by_webdataset(path):

@@ -3,7 +3,7 @@ import tarfile
 
 import pytest
 
-from selffilter.pool.decoding import decode_caption
+from selffilter.pool.captions import CaptionKey, decode_captions
 from selffilter.pool.tar_scan import scan_tar
 from selffilter.pool.writing import image_extension, sample_members, write_tar
 
@@ -36,7 +36,7 @@ def test_the_same_samples_give_the_same_bytes_and_are_taken_one_at_a_time(tmp_pa
 @pytest.mark.parametrize("key", ["k" * 300, "鍵/ключ", "ordinary"])
 def test_any_key_can_be_written_and_is_found_again(key, tmp_path):
     write_tar(tmp_path / "a.tar", [(key, {"txt": b"1", "png": b"2"})])
-    assert scan_tar(tmp_path / "a.tar", "s", "a.tar", "txt").keys == [key]
+    assert scan_tar(str(tmp_path / "a.tar"), "s", "a.tar", "txt").keys == [key]
 
 
 def test_a_tar_that_fails_half_way_leaves_nothing(tmp_path):
@@ -49,14 +49,25 @@ def test_a_tar_that_fails_half_way_leaves_nothing(tmp_path):
     assert list((tmp_path / "pool").iterdir()) == []
 
 
-@pytest.mark.parametrize("caption_key", ["txt", "caption", "json:caption", "json:alt", "meta:text"])
+@pytest.mark.parametrize(
+    "caption_key",
+    ["txt", "caption", "cap:lines", "json:caption", "json:alt", "json:alt,txt", "txt,json:alt"],
+)
 def test_the_caption_stands_where_a_pool_with_that_caption_key_looks(caption_key):
-    members = sample_members(b"\x89PNG", {"uid": "u", "caption": "old"}, "naïve", caption_key)
-    member = caption_key.partition(":")[0]
-    assert decode_caption(members[member], caption_key) == "naïve"
-    # A second caption beside it is the same one.
+    about = {"uid": "u", "caption": "old", "alt": ["old", "older"]}
+    members = sample_members(b"\x89PNG", about, "naïve", caption_key)
+    key = CaptionKey.parse(caption_key)
+    member = members.get(key.member)
+    assert decode_captions(key, member, members["json"]) == ["naïve"]
+    # A second caption beside it is the same one; there is no other.
     assert json.loads(members["json"])["caption"] == "naïve"
-    assert "png" in members and len(members) == 2 + (member != "json")
+    assert "png" in members and len(members) == 2 + (key.parts[0].field is None)
+
+
+def test_a_caption_of_several_lines_is_one_line_where_each_is_a_caption():
+    members = sample_members(b"", {}, "a cat\non a mat", "txt:lines")
+    assert members["txt"] == b"a cat on a mat"
+    assert sample_members(b"", {}, "a cat\non a mat", "txt")["txt"] == b"a cat\non a mat"
 
 
 def test_a_json_without_a_caption_gets_none():

@@ -29,7 +29,7 @@ def test_a_rerun_writes_the_same_bytes(tiny_pool, tmp_path):
         write_selection(tmp_path / name, a_mix(tiny_pool), tiny_pool, 1)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     assert sorted(contents(tmp_path / "one")) == [
-        "00000.parquet", "00001.parquet", "00002.parquet", "subset.npy",
+        "00000.parquet", "00001.parquet", "00002.parquet", "counts.npy", "subset.npy",
     ]  # fmt: skip
 
 
@@ -58,6 +58,16 @@ def test_the_subset_file_holds_exactly_the_selected_uids(tiny_pool, tmp_path):
     )
 
 
+def test_rows_of_a_weighty_shard_stand_several_times(tiny_pool, tmp_path):
+    mix = a_mix(tiny_pool, keep=1)
+    write_selection(tmp_path / "s", mix, tiny_pool, 1, lambda shard: (1, 3, 2)[shard])
+    selected = Selected(tmp_path / "s")
+    assert selected.counts_PS.tolist() == [[4, 1, 2], [0, 1, 2], [0, 1, 0]]
+    for shard, times in enumerate(selected.counts_PS.T.tolist()):
+        assert [len(selected.rows(shard, pass_)) for pass_ in range(3)] == times
+    assert len(read_subset(tmp_path / "s" / "subset.npy")) == 4 + 3 * 1 + 2 * 2
+
+
 def test_the_shares_are_read_back(tiny_pool, tmp_path):
     mix = a_mix(tiny_pool, diverse=1)
     write_selection(tmp_path / "s", mix, tiny_pool, 1)
@@ -70,13 +80,13 @@ def test_a_selection_that_leaves_shards_empty_is_read_back(tiny_pool, tmp_path):
     mix = a_mix(tiny_pool, keep=0.15, diverse=0)
     write_selection(tmp_path / "s", mix, tiny_pool, 1)
     assert read_share(tmp_path / "s", 3, "confident").tolist() == [5]
-    assert Selected(tmp_path / "s", 3).counts_PS.tolist() == [[0, 0, 1]]
+    assert Selected(tmp_path / "s").counts_PS.tolist() == [[0, 0, 1]]
 
 
 def test_training_reads_the_rows_of_the_selection(tiny_pool, tmp_path):
     mix = a_mix(tiny_pool)
     write_selection(tmp_path / "s", mix, tiny_pool, 1)
-    selected = Selected(tmp_path / "s", 3)
+    selected = Selected(tmp_path / "s")
     rows = [selected.rows(shard, 0).tolist() for shard in range(3)]
     assert [row for part in rows for row in part] == mix.rows_K.tolist()
     assert selected.counts_PS.tolist() == [[len(part) for part in rows]]

@@ -86,9 +86,33 @@ def test_every_global_batch_has_the_same_size_and_no_row_twice(weights, batch, s
 def test_the_parts_of_any_number_of_ranks_make_up_the_same_global_batch(weights, seed, ranks):
     plan = any_plan(weights, 8, seed, window=1)
     for step in range(plan.batches_per_epoch + 1):
-        parts = [plan.rank_batch(step, rank, ranks) for rank in range(ranks)]
-        assert [len(part) for part in parts] == [8 // ranks] * ranks
-        np.testing.assert_array_equal(np.concatenate(parts), plan.batch(step))
+        for ranks_a_node in [n for n in (1, 2, 4, 8) if ranks % n == 0]:
+            parts = [plan.rank_batch(step, rank, ranks, ranks_a_node) for rank in range(ranks)]
+            assert [len(part) for part in parts] == [8 // ranks] * ranks
+            assert sorted(np.concatenate(parts)) == sorted(plan.batch(step))
+
+
+def test_nodes_share_few_shards():
+    plan = make_plan([[1] * 100 for _ in range(40)], 200, window=20)
+    shards_of = [set(), set(), set(), set()]
+    for step in range(20):
+        for node in range(4):
+            shards_of[node] |= set((plan.node_batch(step, node, 4) // 100).tolist())
+    # Each node has a quarter of the shards, and some at the borders; by chance it would be all 40.
+    assert sum(map(len, shards_of)) <= 60
+    assert set.union(*shards_of) == set(range(40))
+
+
+@given(SHARDS, st.integers(1, 12), SEEDS, st.integers(1, 3), st.integers(0, 9), st.integers(0, 30))
+def test_stretches_cut_the_steps_where_windows_begin(weights, batch, seed, window, first, steps):
+    plan = any_plan(weights, batch, seed, window=window)
+    stretches = list(plan.stretches(first, first + steps))
+    assert [step for stretch in stretches for step in stretch] == list(range(first, first + steps))
+    assert all(stretches)
+    # Of all cuts these are the ones before a batch that begins in another window.
+    cuts = {stretch.start for stretch in stretches[1:]}
+    for step in range(first + 1, first + steps):
+        assert (plan._window_of(step) != plan._window_of(step - 1)) == (step in cuts)
 
 
 @given(SHARDS, st.integers(1, 12), SEEDS, st.integers(1, 3), st.data())
@@ -111,7 +135,8 @@ def test_exposures_are_those_counted_batch_by_batch(weights, batch, seed, steps)
     assert dict(zip(rows.tolist(), times.tolist(), strict=True)) == counted
     assert (np.diff(rows) > 0).all()
     in_order = [row for part in plan.consumed(steps) for row in part.tolist()]
-    assert in_order == [row for rows in batches(plan, steps) for row in rows]
+    for step, rows in enumerate(batches(plan, steps)):
+        assert sorted(in_order[step * batch : (step + 1) * batch]) == sorted(rows)
 
 
 def test_a_row_of_weight_m_is_met_m_times_in_an_epoch_without_a_tail():
@@ -187,26 +212,23 @@ def test_rows_that_do_not_fill_a_batch_are_refused_with_their_number():
         BatchPlan(InMemory([[0, 0], []]), 1, seed=0, round_=0)
 
 
-def test_the_whole_base_is_one_pass_over_it():
+def test_the_whole_base_is_one_pass_over_it_each_row_as_often_as_its_weight():
     class Base:
-        counts_S = np.array([3, 0, 2])
+        def __init__(self, *weights):
+            self._weights = [np.array(w, np.int32) for w in weights]
+            self.counts_PS = np.array(
+                [[int((w > p).sum()) for w in self._weights] for p in (0, 1, 2)]
+            )
 
-        @staticmethod
-        def rows(shard):
-            return [np.array([0, 2, 5]), np.array([], int), np.array([8, 9])][shard]
+        def weighted_rows(self, shard):
+            rows = [np.array([0, 2, 5]), np.array([], int), np.array([8, 9])][shard]
+            return rows, self._weights[shard]
 
-        weighing = ([1, 1, 1], [], [1, 1])
-
-        def weights(self, shard):
-            return np.array(self.weighing[shard], np.int32)
-
-    plan = BatchPlan(WholeBase(Base()), 5, seed=0, round_=0)
-    assert plan.batches_P.tolist() == [1]
+    plan = BatchPlan(WholeBase(Base([1, 1, 1], [], [1, 1])), 5, seed=0, round_=0)
+    assert plan.batches_P.tolist() == [1, 0, 0]
     assert sorted(plan.batch(0).tolist()) == [0, 2, 5, 8, 9]
 
-    weighted = Base()
-    weighted.weighing = ([1, 3, 1], [], [1, 2])
-    plan = BatchPlan(WholeBase(weighted), 1, seed=0, round_=0)
+    plan = BatchPlan(WholeBase(Base([1, 3, 1], [], [1, 2])), 1, seed=0, round_=0)
     assert plan.rows_P.tolist() == [5, 2, 1]
     met = sorted(int(plan.batch(step)[0]) for step in range(plan.batches_per_epoch))
     assert met == [0, 2, 2, 2, 5, 8, 9, 9]

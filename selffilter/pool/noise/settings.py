@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from selffilter.config import nearest
 from selffilter.errors import UserError
+from selffilter.pool.captions import CaptionKey
 from selffilter.pool.noise.plant import WEB_MIXTURE
 from selffilter.pool.noise.planted import Kind
-from selffilter.pool.tar_scan import IMAGE_EXTENSIONS
 
 KINDS: Mapping[str, Mapping[Kind, float]] = {
     "mismatched": {Kind.mismatched: 1.0},
@@ -33,7 +33,8 @@ class NoiseSettings:
         kind: One of `KINDS`.
         rate: Share of the usable samples that noise is planted in, in (0, 1].
         seed: Of all draws.
-        caption_key: Where captions stand; see `tar_scan.scan_tar`.
+        caption_key: Where captions stand; see `captions.CaptionKey`. Of several captions the first
+            is taken; it gets to the first place named.
         label_key: Field of the json that says what a sample shows: captions are not exchanged
             between samples of one label. It does not get into the pool.
         cluster_key: Field of the json that groups similar samples: hard mismatches stay inside a
@@ -71,12 +72,8 @@ class NoiseSettings:
             )
         if not 0 < self.rate <= 1:
             raise UserError(f"--rate {self.rate} is not in (0, 1].")
-        member = self.caption_key.partition(":")[0]
-        if not member or member in IMAGE_EXTENSIONS or self.caption_key in ("json", "json:uid"):
-            raise UserError(
-                f"--caption-key {self.caption_key} is no place for a caption: use an extension "
-                "like txt, or json:FIELD."
-            )
+        if "uid" in CaptionKey.parse(self.caption_key, "--caption-key").fields:
+            raise UserError(f"--caption-key={self.caption_key!r}: uid is no field of captions.")
         self._check_mix()
         kinds = self.proportions()
         if self.cluster_key and Kind.hard_mismatched not in kinds:

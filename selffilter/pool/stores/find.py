@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 from selffilter.pool.stores.local import LocalStore
 from selffilter.pool.stores.pipe import PIPE, PipeStore
 from selffilter.pool.stores.remote import RemoteStore
 from selffilter.pool.stores.store import Span, Store
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 class Stores:
@@ -17,14 +20,16 @@ class Stores:
         self._known: dict[str, Store] = {}
 
     def of(self, location: str) -> Store:
-        """Return the store of a path, a URL or a ``pipe:`` command: one for each protocol."""
-        protocol = location.partition("://")[0] if is_remote(location) else ""
+        """Return the store of a path, a URL or a ``pipe:`` command: one of each kind."""
+        kind: Callable[[], Store] = LocalStore
         if location.startswith(PIPE):
-            protocol = PIPE
-        if protocol not in self._known:
-            kinds: dict[str, Callable[[], Store]] = {"": LocalStore, PIPE: PipeStore}
-            self._known[protocol] = kinds.get(protocol, RemoteStore)()
-        return self._known[protocol]
+            kind = PipeStore
+        elif is_remote(location):
+            kind = RemoteStore
+        name = kind.__name__
+        if name not in self._known:
+            self._known[name] = kind()
+        return self._known[name]
 
     def read(self, spans: Sequence[Span]) -> list[bytes]:
         """Return the bytes of spans in any stores, in their order; see `Store.read`."""
@@ -41,8 +46,8 @@ class Stores:
 
 
 def is_remote(location: str) -> bool:
-    """Whether a location is a URL."""
-    return "://" in location and not location.startswith(PIPE)
+    """Whether a location is a URL; a path may hold "://" as well, further on."""
+    return _URL.match(location) is not None
 
 
 def is_far(location: str) -> bool:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+import signal
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 
+from selffilter.patience import patiently
 from selffilter.pool.stores.store import Span, Stat
 
 PIPE = "pipe:"
 _PIECE = 1 << 20
+_END_S = 30.0
+"""How long a command may go on after it has closed its output."""
 
 
 class PipeStore:
@@ -21,46 +28,43 @@ class PipeStore:
         return Stat(None, "")
 
     def open(self, location: str) -> BinaryIO:
-        """See `Store`."""
+        """See `Store`. Nothing runs before the first byte is wanted."""
         return io.BufferedReader(_Output(location), _PIECE)
 
     def read(self, spans: Sequence[Span]) -> list[bytes]:
         """See `Store`. A command runs once, whatever number of its spans is asked for."""
         found: list[bytes] = [b""] * len(spans)
-        order = sorted(range(len(spans)), key=lambda i: spans[i])
-        stream: BinaryIO | None = None
-        location = ""
-        try:
-            for place in order:
-                span = spans[place]
-                if stream is None or span.location != location or span.start < stream.tell():
-                    if stream is not None:
-                        stream.close()
-                    stream, location = self.open(span.location), span.location
-                stream.seek(span.start)
-                found[place] = stream.read(span.end - span.start)
-                if len(found[place]) != span.end - span.start:
-                    raise OSError(f"{location}: the command writes less than it did")
-        finally:
-            if stream is not None:
-                stream.close()
+        by_location: dict[str, list[int]] = {}
+        for place, span in enumerate(spans):
+            by_location.setdefault(span.location, []).append(place)
+        for location, places in by_location.items():
+            places.sort(key=lambda place: spans[place])
+            with _Output(location) as output:
+                first, window = 0, b""  # what was read last: spans may overlap
+                for place in places:
+                    span = spans[place]
+                    if span.start >= output.tell():
+                        output.seek(span.start)
+                        first, window = span.start, b""
+                    more = output.take(max(0, span.end - output.tell()))
+                    first, window = span.start, window[span.start - first :] + more
+                    found[place] = window[: span.end - span.start]
         return found
 
 
 class _Output(io.RawIOBase):
-    """The output of a command as a stream that can be skipped forward, and not back."""
+    """The output of a command as a stream that can be skipped forward, and not back.
+
+    A command that fails is begun anew, and what is known of its output skipped.
+    """
 
     def __init__(self, location: str) -> None:
         self._location = location
-        self._process = subprocess.Popen(
-            location.removeprefix(PIPE),
-            shell=True,
-            stdout=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
-        )
-        assert self._process.stdout is not None
-        self._stream = self._process.stdout
+        self._process: subprocess.Popen[bytes] | None = None
+        self._said: Any = None
+        self._written = 0  # what this run of the command has brought
         self._at = 0
+        self._waste = bytearray(_PIECE)
 
     def readable(self) -> bool:
         return True
@@ -75,23 +79,95 @@ class _Output(io.RawIOBase):
         target = offset if whence == io.SEEK_SET else self._at + offset
         if whence == io.SEEK_END or target < self._at:
             raise OSError(f"{self._location}: a pipe cannot go back")
-        while self._at < target:
-            skipped = len(self._stream.read(min(_PIECE, target - self._at)))
-            if not skipped:
-                break
-            self._at += skipped
+        waste = memoryview(self._waste)
+        while self._at < target and self.readinto(waste[: target - self._at]):
+            pass
         return self._at
 
+    def take(self, size: int) -> bytes:
+        """Return exactly the next bytes.
+
+        Raises:
+            OSError: If there are not so many.
+        """
+        data = bytearray(size)
+        view, count = memoryview(data), 0
+        while count < size:
+            part = self.readinto(view[count:])
+            if not part:
+                raise OSError(
+                    f"{self._location}: the command wrote {self._at} bytes, "
+                    f"{size - count} less than are needed: it writes less than it did"
+                )
+            count += part
+        return bytes(data)
+
     def readinto(self, buffer: Any) -> int:
-        count = self._stream.readinto(buffer)  # type: ignore[attr-defined]
+        return patiently(lambda: self._read_on(buffer), (OSError,))
+
+    def _read_on(self, buffer: Any) -> int:
+        try:
+            waste = memoryview(self._waste)
+            while self._written < self._at:  # after a failure
+                if not self._read_some(waste[: self._at - self._written]):
+                    raise OSError(f"{self._location}: the command writes less than it did")
+            count = self._read_some(buffer)
+        except OSError:
+            self._stop()
+            raise
         self._at += count
-        if not count and self._process.wait():
-            raise OSError(f"{self._location}: the command ended with {self._process.returncode}")
+        return count
+
+    def _read_some(self, buffer: Any) -> int:
+        if self._process is None:
+            self._begin()
+        assert self._process is not None
+        assert self._process.stdout is not None
+        count = self._process.stdout.readinto(buffer)  # type: ignore[attr-defined]
+        if not count and len(buffer):
+            self._judge_end()
+        self._written += count
         return int(count)
+
+    def _begin(self) -> None:
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115
+        self._process = subprocess.Popen(
+            self._location.removeprefix(PIPE),
+            shell=True,
+            bufsize=0,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            # A process group of its own, so that all of a pipeline can be stopped.
+            start_new_session=True,
+        )
+
+    def _judge_end(self) -> None:
+        assert self._process is not None
+        try:
+            code = self._process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            raise OSError(
+                f"{self._location}: the command has ended its output, but not itself"
+            ) from None
+        if code:
+            self._said.seek(0)
+            words = self._said.read()[-400:].decode(errors="replace").strip()
+            raise OSError(f"{self._location}: the command ended with {code}: {words or 'no word'}")
+
+    def _stop(self) -> None:
+        if self._process is None:
+            return
+        process, self._process, self._written = self._process, None, 0
+        assert process.stdout is not None
+        process.stdout.close()
+        if process.poll() is None:  # else its number may be another's by now
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        self._said.close()
 
     def close(self) -> None:
         if not self.closed:
-            self._stream.close()
-            self._process.kill()
-            self._process.wait()
+            self._stop()
         super().close()

@@ -1,0 +1,1 @@
+"""A selection written as shards of its own: what stands where, reading, shrinking, writing."""
