@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from selffilter.config import read_run_config
 from selffilter.pool.decoding import decode_image
 from selffilter.pool.index import Pool
-from selffilter.pool.reading import RowReader
+from selffilter.pool.row_reader import RowReader
 from selffilter.randomness import draw
 from selffilter.store import RunStore, iterate_jsonl
 

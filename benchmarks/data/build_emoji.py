@@ -366,7 +366,7 @@ def write_evaluation_set(folder: Path, samples: Samples, classes: list[str]) -> 
 def rows_of(folder: Path) -> Iterator[dict[str, bytes]]:
     """Yield the samples that lie on disk."""
     for path in sorted(folder.glob("*.tar")):
-        scan = scan_tar(path, folder.name, path.name, "txt")
+        scan = scan_tar(str(path), folder.name, path.name, "txt")
         assert not scan.problem, f"{path}: {scan.problem}"
         data = path.read_bytes()
         for uid, *places in zip(scan.uids, scan.image, scan.caption, scan.json, strict=True):
