@@ -270,22 +270,20 @@ def _indexed(
     stop: StopRequest,
 ) -> tuple[Path, Pool]:
     """Index what is not yet indexed."""
-    from selffilter.pool.index import Pool, build_index
+    from selffilter.indexing import index_shards
     from selffilter.tracking.console import Screen
 
-    screen = Screen()
     where = _index_of(shards, index_dir)
-    version = build_index(
+    pool = index_shards(
         shards,
         where,
         caption_key=caption_key,
         allow_pipe=allow_pipe,
         workers=workers,
-        bar=lambda total: screen.bar("index shards", total),
-        should_go_on=stop.check,
-        say=screen.say,
+        screen=Screen(),
+        stop=stop,
     )
-    return where, Pool(where, version)
+    return where, pool
 
 
 def _opened(

@@ -53,8 +53,8 @@ class AtOnce:
 
 
 @contextlib.contextmanager
-def at_once(pool, packs, members, request_bytes, limits, share):
-    yield AtOnce(Fetching(pool, packs, members, request_bytes, limits))
+def at_once(fetching, share):
+    yield AtOnce(fetching)
 
 
 def far_words(address: str, tmp_path: Path, *more: str) -> list[str]:

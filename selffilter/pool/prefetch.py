@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import queue
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -52,36 +52,17 @@ class Prefetcher:
     """Fetches in a process of its own, which ends with this one.
 
     Args:
-        pool: The pool.
-        packs: Where the rows go.
-        members: Which members of a row.
-        request_bytes: See `RowReader`.
-        limits: Likewise; of a row with a larger member nothing is fetched.
+        fetching: What the process does.
         share: Which of how many processes of this node this is: they divide the shards.
     """
 
-    def __init__(
-        self,
-        pool: Pool,
-        packs: Packs,
-        members: Sequence[str],
-        request_bytes: int,
-        limits: Mapping[str, int],
-        share: tuple[int, int],
-    ) -> None:
+    def __init__(self, fetching: Fetching, share: tuple[int, int]) -> None:
         context = multiprocessing.get_context("spawn")
-        self._pool, self._share = pool, share
+        self._pool, self._share = fetching.pool, share
         self._jobs: Any = context.Queue()
         self._counts: Any = context.Array("q", 2)
         self._process = context.Process(
-            target=_serve,
-            args=(
-                Fetching(pool, packs, tuple(members), request_bytes, limits),
-                self._jobs,
-                self._counts,
-                os.getpid(),
-            ),
-            daemon=True,
+            target=_serve, args=(fetching, self._jobs, self._counts, os.getpid()), daemon=True
         )
         self._process.start()
 
@@ -105,19 +86,12 @@ class Prefetcher:
 
 
 @contextlib.contextmanager
-def fetching_ahead(
-    pool: Pool,
-    packs: Packs | None,
-    members: Sequence[str],
-    request_bytes: int,
-    limits: Mapping[str, int],
-    share: tuple[int, int],
-) -> Iterator[Ahead]:
-    """Fetch ahead if there are packs to fill; see `Prefetcher`."""
-    if packs is None:
+def fetching_ahead(fetching: Fetching | None, share: tuple[int, int]) -> Iterator[Ahead]:
+    """Fetch ahead while entered, if there is something to do; see `Prefetcher`."""
+    if fetching is None:
         yield NoAhead()
         return
-    prefetcher = Prefetcher(pool, packs, members, request_bytes, limits, share)
+    prefetcher = Prefetcher(fetching, share)
     try:
         yield prefetcher
     finally:
@@ -144,7 +118,7 @@ class Fetching:
         limits: Mapping[str, int],
     ) -> None:
         self._limits = dict(limits)
-        self._pool, self._packs, self._members = pool, packs, members
+        self.pool, self._packs, self._members = pool, packs, members
         # Reads what lies in the old packs, and the rest from the shards.
         self._reader = RowReader(pool, request_bytes, packs)
         self._wanted_before: set[str] = set()
@@ -163,14 +137,14 @@ class Fetching:
         Raises:
             StoreGone: If a shard cannot be read.
         """
-        shards, first = np.unique(self._pool.shard_of(rows_N), return_index=True)
+        shards, first = np.unique(self.pool.shard_of(rows_N), return_index=True)
         by_shard = dict(zip(shards.tolist(), np.split(rows_N, first[1:]), strict=True))
         by_shard = {
             shard: self._within_limits(shard, rows)
             for shard, rows in by_shard.items()
-            if is_far(self._pool.location(shard))
+            if is_far(self.pool.location(shard))
         }
-        wanted = {self._pool.fingerprint(shard) for shard in by_shard}
+        wanted = {self.pool.fingerprint(shard) for shard in by_shard}
         todo = {s: rows for s, rows in by_shard.items() if not self._is_packed(s, rows)}
         for group in self._groups(todo):
             if not self._packs.make_room(
@@ -181,17 +155,17 @@ class Fetching:
         self._wanted_before = wanted
 
     def _is_packed(self, shard: int, rows_n: NDArray[np.int64]) -> bool:
-        fingerprint = self._pool.fingerprint(shard)
+        fingerprint = self.pool.fingerprint(shard)
         pack = self._packs.open(fingerprint)
-        local = rows_n - self._pool.first_row[shard]
+        local = rows_n - self.pool.first_row[shard]
         if pack is None or not pack.holds(self._members) or (pack.places(local) < 0).any():
             return False
         self._packs.used(fingerprint)
         return True
 
     def _within_limits(self, shard: int, rows_n: NDArray[np.int64]) -> NDArray[np.int64]:
-        places = self._pool.places(shard)
-        local = rows_n - self._pool.first_row[shard]
+        places = self.pool.places(shard)
+        local = rows_n - self.pool.first_row[shard]
         over = [
             places[member][1][local] > limit
             for member, limit in self._limits.items()
@@ -200,8 +174,8 @@ class Fetching:
         return rows_n[~np.logical_or.reduce(over)] if over else rows_n
 
     def _bytes(self, shard: int, rows_n: NDArray[np.int64]) -> int:
-        places = self._pool.places(shard)
-        local = rows_n - self._pool.first_row[shard]
+        places = self.pool.places(shard)
+        local = rows_n - self.pool.first_row[shard]
         return int(sum(np.maximum(places[m][1][local], 0).sum() for m in self._members))
 
     def _groups(self, todo: dict[int, NDArray[np.int64]]) -> Iterator[list[int]]:
@@ -222,8 +196,8 @@ class Fetching:
         found = iter(self._reader.read(np.concatenate(list(group.values())), self._members))
         for shard, rows in group.items():
             self._packs.write(
-                self._pool.fingerprint(shard),
-                rows - self._pool.first_row[shard],
+                self.pool.fingerprint(shard),
+                rows - self.pool.first_row[shard],
                 self._members,
                 [next(found) for _ in rows],
             )

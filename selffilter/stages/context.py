@@ -21,7 +21,7 @@ from selffilter.pool.base import Base
 from selffilter.pool.captions import CaptionKey
 from selffilter.pool.index import Pool
 from selffilter.pool.packs import Packs, packs_at
-from selffilter.pool.prefetch import Ahead, fetching_ahead
+from selffilter.pool.prefetch import Ahead, Fetching, fetching_ahead
 from selffilter.pool.reading import PoolDataset, members_read, size_limits
 from selffilter.pool.stores.find import is_far
 from selffilter.store import RunStore
@@ -121,15 +121,12 @@ class RunContext:
 
     def fetching_ahead(self) -> AbstractContextManager[Ahead]:
         """Return what fetches ahead of training while it is entered."""
-        team = self.team
-        return fetching_ahead(
-            self.pool,
-            self.packs,
-            members_read(CaptionKey.parse(self.pool.caption_key)),
-            self.config.pool.request_bytes,
-            size_limits(self.config.pool.max_image_bytes),
-            share=(team.rank % team.local_size, team.local_size),
-        )
+        pool, team, fetching = self.config.pool, self.team, None
+        if self.packs is not None:
+            members = members_read(CaptionKey.parse(pool.caption_key))
+            limits = size_limits(pool.max_image_bytes)
+            fetching = Fetching(self.pool, self.packs, members, pool.request_bytes, limits)
+        return fetching_ahead(fetching, share=(team.rank % team.local_size, team.local_size))
 
     def scorer(self, round_: int) -> nn.Module:
         """Return the model that a round's training left for scoring, on the device, in eval."""

@@ -94,7 +94,7 @@ def test_a_process_beside_this_one_fetches_and_ends(make_tar, tmp_path, packs):
     tar = make_tar(tmp_path / "p" / "0.tar", samples)
     version = build_index([f"far=pipe:cat {tar}"], tmp_path / "index", allow_pipe=True)
     pool = Pool(tmp_path / "index", version)
-    with fetching_ahead(pool, packs, MEMBERS, 8192, {}, share=(0, 1)) as ahead:
+    with fetching_ahead(Fetching(pool, packs, MEMBERS, 8192, {}), share=(0, 1)) as ahead:
         ahead.want(rows(1, 4))
         while not ahead.reads().requests:
             time.sleep(0.01)
@@ -117,7 +117,7 @@ def test_the_processes_of_a_node_divide_the_shards(tiny_pool):
     assert asked == [[0, 6, 7], [4]]
 
 
-def test_without_packs_nothing_is_fetched(tiny_pool):
-    with fetching_ahead(tiny_pool, None, MEMBERS, 8192, {}, share=(0, 1)) as ahead:
+def test_with_nothing_to_do_nothing_is_fetched():
+    with fetching_ahead(None, share=(0, 1)) as ahead:
         ahead.want(rows(1))
         assert ahead.reads().requests == 0
