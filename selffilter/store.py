@@ -28,10 +28,17 @@ LEASE_HEARTBEAT_S = 10.0
 LEASE_STALE_S = 120.0
 
 
-def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+def write_atomically(
+    path: Path, write: Callable[[IO[bytes]], object], *, durable: bool = True
+) -> None:
     """Let `write` fill a file aside, sync it, and rename it into place.
 
     A reader sees the old file or the whole new one. A failed write leaves no debris.
+
+    Args:
+        path: The file.
+        write: Is given the file aside.
+        durable: Whether it has to survive the machine's going down; False: it is not synced.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
@@ -39,12 +46,14 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         with aside.open("wb") as file:
             write(file)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         aside.replace(path)
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
-    _sync_directory(path.parent)
+    if durable:
+        _sync_directory(path.parent)
 
 
 def copy_atomically(source: Path, target: Path) -> None:

@@ -71,7 +71,12 @@ class S3Server:
             client = botocore.session.get_session().create_client("s3")
             client.create_bucket(Bucket=self.folder.name)
             for path in sorted(self.folder.iterdir()):
-                client.put_object(Bucket=self.folder.name, Key=path.name, Body=path.read_bytes())
+                client.put_object(
+                    Bucket=self.folder.name,
+                    Key=path.name,
+                    Body=path.read_bytes(),
+                    ACL="public-read",  # also for who does not sign
+                )
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
-
-import aiohttp
-import fsspec
+from typing import Any
 
 from selffilter import patience
 from selffilter.errors import UserError
 from selffilter.pool.hub import hub_page
-
-REMOTE_FAULTS = (OSError, aiohttp.ClientError)
-
-T = TypeVar("T")
+from selffilter.pool.stores.file_systems import file_system, plainly
 
 
 class RemoteFolder:
@@ -27,10 +20,10 @@ class RemoteFolder:
 
     Attributes:
         name: The last part of the URL.
-        root: The folder, as its file system calls it.
+        url: Of the folder.
 
     Raises:
-        ValueError, ImportError: If fsspec does not know the protocol, or lacks a package for it.
+        UserError: If fsspec does not know the protocol, or lacks a package for it.
     """
 
     def __init__(self, url: str) -> None:
@@ -38,8 +31,8 @@ class RemoteFolder:
         self.name = url.rpartition("/")[2]
         if page := hub_page(url):
             self.name, url = page.name, page.files_url
-        self._files, root = fsspec.core.url_to_fs(url)
-        self.root = str(root).rstrip("/")
+        self.url = url
+        file_system(url)
 
     def read(self, name: str) -> bytes:
         """Return the bytes of a small file.
@@ -48,8 +41,7 @@ class RemoteFolder:
             FileNotFoundError: If it is not there.
             UserError: If it cannot be read, also after some patience.
         """
-        path = self._path(name)
-        return bytes(patiently(lambda: self._files.cat_file(path), path))
+        return bytes(self._ask(name, "cat_file"))
 
     def size(self, name: str) -> tuple[int | None, str]:
         """Return a file's size and its tag, None and "" where the server does not say.
@@ -57,8 +49,7 @@ class RemoteFolder:
         Raises:
             FileNotFoundError, UserError: As `read`.
         """
-        path = self._path(name)
-        info = patiently(lambda: self._files.info(path), path)
+        info = self._ask(name, "info")
         return info.get("size"), str(info.get("ETag") or "")
 
     def fetch(self, name: str, local: Path) -> None:
@@ -67,26 +58,24 @@ class RemoteFolder:
         Raises:
             FileNotFoundError, UserError: As `read`.
         """
-        path = self._path(name)
-        patiently(lambda: self._files.get_file(path, str(local)), path)
+        self._ask(name, "get_file", str(local))
 
-    def _path(self, name: str) -> str:
-        return f"{self.root}/{name}"
+    def _ask(self, name: str, method: str, *args: str) -> Any:
+        """Ask patiently: a passing fault is tried again, a missing file is not."""
+        location = f"{self.url}/{name}"
 
+        def ask() -> Any:
+            try:
+                files = file_system(location)
+                return getattr(files, method)(files._strip_protocol(location), *args)
+            except Exception as error:
+                raise plainly(error, location) from error
 
-def patiently(action: Callable[[], T], what: str) -> T:
-    """Ask a server; a passing fault is tried again, a missing file is not.
-
-    Raises:
-        FileNotFoundError: At once.
-        UserError: After some attempts.
-    """
-    try:
-        return patience.patiently(action, REMOTE_FAULTS)
-    except FileNotFoundError:
-        raise
-    except REMOTE_FAULTS as error:
-        said = str(error) or type(error).__name__
-        raise UserError(
-            f"{what} cannot be read, after {patience.ATTEMPTS} attempts: {said}"
-        ) from error
+        try:
+            return patience.patiently(ask, (OSError,))
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise UserError(
+                f"{location} cannot be read, after {patience.ATTEMPTS} attempts: {error}"
+            ) from error

@@ -26,7 +26,7 @@ import torch
 
 from selffilter.clip.model import Transform
 from selffilter.errors import UserError
-from selffilter.evaluation.remote import REMOTE_FAULTS, RemoteFolder
+from selffilter.evaluation.remote import RemoteFolder
 from selffilter.evaluation.samples import Batch, SampleReader
 from selffilter.pool.reading import loader_over
 from selffilter.pool.sources import split_name
@@ -85,7 +85,7 @@ class EvaluationSet:
             self.templates = self._templates() if has_classes else []
             self.groups = dict(self._named_columns() if groups is None else groups)
             self._shards = self._find_shards()
-        except (*REMOTE_FAULTS, ValueError, ImportError) as error:
+        except (OSError, ValueError) as error:
             said = str(error) or type(error).__name__
             raise UserError(
                 f"{self.location} is not an evaluation set in CLIP_benchmark's layout: {said}."

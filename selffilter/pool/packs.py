@@ -82,7 +82,10 @@ class Packs:
         if known is None or known[0] != identity:
             try:
                 with pa.memory_map(str(path)) as source:
-                    pack = Pack(pa.ipc.open_file(source).read_all())
+                    table = pa.ipc.open_file(source).read_all()
+                if (table.schema.metadata or {}).get(b"boot") != _boot().encode():
+                    return None
+                pack = Pack(table)
             except (OSError, pa.ArrowException, KeyError):
                 return None
             known = self._open[fingerprint] = (identity, pack)
@@ -113,14 +116,14 @@ class Packs:
         table = pa.Table.from_arrays(
             [pa.array(place_n), *(pa.array(column, pa.large_binary()) for column in columns)],
             names=["place", *members],
-        )
+        ).replace_schema_metadata({"boot": _boot()})
 
         def write(file: object) -> None:
             with pa.ipc.new_file(file, table.schema) as writer:
                 writer.write_table(table)
 
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._path(fingerprint), write)
+        write_atomically(self._path(fingerprint), write, durable=False)
         return table.nbytes
 
     def used(self, fingerprint: str) -> None:
@@ -161,6 +164,16 @@ class Packs:
     def __getstate__(self) -> dict[str, object]:
         """Leave open packs behind when another process takes a copy."""
         return {**self.__dict__, "_open": OrderedDict()}
+
+
+def _boot() -> str:
+    """Return what tells this start of the machine from others.
+
+    A pack is not synced to the disk, which would cost more than fetching it; so one that was
+    written before the machine went down is not trusted.
+    """
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text().strip() if path.exists() else ""
 
 
 def packs_at(folder: str | None, gigabytes: float) -> Packs:

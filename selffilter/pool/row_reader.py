@@ -15,11 +15,16 @@ from selffilter.errors import StoreGone
 from selffilter.pool.coalesce import coalesce
 from selffilter.pool.index import Pool
 from selffilter.pool.packs import Packs
-from selffilter.pool.stores.find import Stores
+from selffilter.pool.stores.find import Stores, is_far
 from selffilter.pool.stores.store import Span
 
 REQUEST_BYTES = 8192
 """What a request is worth, unless the config says otherwise."""
+
+_DENSE = 0.2
+"""Where so large a share of a far shard is wanted at once, it is read in one piece: over http a
+request takes as long as some 30 kB, over S3 as some 120 kB (benchmarks/pool/s3_latency.py), and
+what is left out between two samples of 20 kB is not much more."""
 
 _NO_LIMIT = np.iinfo(np.int64).max
 
@@ -155,8 +160,9 @@ class RowReader:
         limit_M = np.repeat([self._limits.get(member, _NO_LIMIT) for member in members], len(here))
         there = (offset_M >= 0) & (size_M <= limit_M)
         offset_M, size_M, row_M, member_M = (x[there] for x in (offset_M, size_M, row_M, member_M))
-        ranges = coalesce(offset_M, size_M, self._request_bytes)
         location = self._pool.location(shard)
+        dense = is_far(location) and size_M.sum() > _DENSE * self._pool.shard_bytes(shard)
+        ranges = coalesce(offset_M, size_M, _NO_LIMIT if dense else self._request_bytes)
         first = offset_M - ranges.start_R[ranges.range_N]
         number = ranges.range_N + len(spans)
         cuts += zip(

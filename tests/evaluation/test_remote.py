@@ -100,7 +100,7 @@ def test_what_is_not_there_is_refused_by_name(server, in_memory, drawings_set):
 
 @pytest.mark.parametrize("url", ["nonesuch://a/b", "pipe://rm -r x"])
 def test_a_protocol_that_nobody_knows_is_refused(url):
-    with pytest.raises(UserError, match="is not an evaluation set"):
+    with pytest.raises(UserError, match="no file system is known"):
         EvaluationSet(url)
 
 
@@ -122,7 +122,7 @@ def test_a_fetched_shard_does_not_stay(in_memory, tmp_path, monkeypatch):
 def test_a_page_of_the_hub_stands_for_its_files(page):
     folder = RemoteFolder(page)
     assert folder.name == "wds_cars_test"
-    assert folder.root == "https://huggingface.co/datasets/someone/wds_cars_test/resolve/main"
+    assert folder.url == "https://huggingface.co/datasets/someone/wds_cars_test/resolve/main"
 
 
 def _zeros(_):

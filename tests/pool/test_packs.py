@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from selffilter.errors import UserError
+from selffilter.pool import packs as packs_module
 from selffilter.pool.packs import Packs, packs_at
 
 MEMBERS = ("image", "caption")
@@ -47,6 +48,15 @@ def test_a_broken_pack_is_none(packs, content):
     write(packs, "a")
     (packs.folder / "a.arrow").write_bytes(content)
     assert packs.open("a") is None
+
+
+def test_a_pack_from_before_the_machine_went_down_is_none(packs, monkeypatch):
+    monkeypatch.setattr(packs_module, "_boot", lambda: "yesterday")
+    write(packs, "a")
+    monkeypatch.undo()
+    assert packs.open("a") is None
+    write(packs, "a")
+    assert packs.open("a") is not None
 
 
 def test_an_empty_pack_is_a_pack(packs):

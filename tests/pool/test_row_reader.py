@@ -7,6 +7,7 @@ import pytest
 
 from selffilter import patience
 from selffilter.errors import StoreGone
+from selffilter.pool import row_reader
 from selffilter.pool.index import Pool, build_index
 from selffilter.pool.packs import Packs
 from selffilter.pool.row_reader import RowReader
@@ -69,6 +70,17 @@ def test_what_a_request_is_worth_decides_between_requests_and_bytes(big_pool):
     assert costs[4096][0] == 14
     assert costs[1_000_000][0] == 1
     assert costs[1_000_000][1] > 2.9 * costs[0][1]
+
+
+def test_a_far_shard_that_is_wanted_densely_is_read_in_one_piece(big_pool, monkeypatch):
+    pool, samples = big_pool
+    monkeypatch.setattr(row_reader, "is_far", lambda location: True)
+    for step, requests in ((20, 2), (3, 1), (1, 1)):
+        reader = RowReader(pool)
+        asked = list(range(0, 40, step))
+        found = reader.read(rows(*asked))
+        assert [image for image, _ in found] == [samples[i][1]["jpg"] for i in asked]
+        assert reader.reads.requests == requests
 
 
 def test_a_row_in_a_pack_is_not_read_from_its_shard(big_pool, tmp_path):

@@ -8,15 +8,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO
 
-import aiohttp
 import fsspec
 
 from selffilter.patience import LASTING, patiently
 from selffilter.pool.stores.file_systems import AT_ONCE, SILENCE_S, call, file_system, plainly
 from selffilter.pool.stores.store import Span, Stat
-
-FAULTS = (OSError, aiohttp.ClientError, TimeoutError)
-"""What may pass, where fsspec is asked without this store."""
 
 ATTEMPTS = 8
 """Servers restart and throttle: with pauses that grow, this is patience for about a minute."""

@@ -33,13 +33,17 @@ class Span(NamedTuple):
 
 
 class Store(Protocol):
-    """A place where shards lie. Faults that may pass are already tried again inside."""
+    """A place where shards lie. Faults that may pass are already tried again inside.
+
+    Every error names the location. Of a server that cannot serve a pool at all (a package is
+    missing, whole files alone), every method raises `UserError`.
+    """
 
     def stat(self, location: str) -> Stat:
         """Return a shard's size and tag.
 
         Raises:
-            FileNotFoundError: If it is not there.
+            FileNotFoundError, PermissionError, IsADirectoryError: At once, if that is how it is.
             OSError: If the store does not answer, also after some patience.
         """
 
@@ -52,6 +56,8 @@ class Store(Protocol):
 
     def read(self, spans: Sequence[Span]) -> list[bytes]:
         """Return the bytes of spans, in their order; each one is a request.
+
+        Threads may share a store.
 
         Raises:
             OSError: As `stat`; also if a shard has become shorter.
