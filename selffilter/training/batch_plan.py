@@ -96,18 +96,14 @@ class BatchPlan:
         rows = np.concatenate([part.rows for part in parts])
         return rows[np.argsort(np.concatenate([part.place for part in parts]))]
 
-    def node_batch(self, step: int, node: int, nodes: int) -> Rows:
-        """Return the part of a global batch that one node reads, (B / nodes,) int64.
+    def rank_batch(self, step: int, rank: int, ranks: int) -> Rows:
+        """Return the part of a global batch that one rank reads, (B / ranks,) int64.
 
-        Of a window's shards each node gets its own, but for the one at the border.
+        Of a window's shards each rank gets its own, but for some at the borders. With nodes for
+        ranks it is the part of a node.
         """
-        size = self.global_batch_size // nodes
-        return self.batch(step)[node * size : (node + 1) * size]
-
-    def rank_batch(self, step: int, rank: int, ranks: int, ranks_a_node: int) -> Rows:
-        """Return the part of a global batch that one rank reads, (B / ranks,) int64."""
-        rows = self.node_batch(step, rank // ranks_a_node, ranks // ranks_a_node)
-        return rows[rank % ranks_a_node :: ranks_a_node]
+        size = self.global_batch_size // ranks
+        return self.batch(step)[rank * size : (rank + 1) * size]
 
     def stretches(self, first: int, end: int) -> Iterator[range]:
         """Cut steps where a new window begins: what is read of a shard falls into one stretch."""

@@ -99,10 +99,10 @@ class PlanSampler:
         for now, then in itertools.pairwise(itertools.chain(stretches, [range(0)])):
             if then and not isinstance(self._ahead, NoAhead):
                 node = team.rank // team.local_size
-                wanted = [plan.node_batch(step, node, team.nodes) for step in then]
+                wanted = [plan.rank_batch(step, node, team.nodes) for step in then]
                 self._ahead.want(np.concatenate(wanted))
             for step in now:
-                rows_b = plan.rank_batch(step, team.rank, team.size, team.local_size)
+                rows_b = plan.rank_batch(step, team.rank, team.size)
                 yield BatchRequest(rows_b, step + begin)
 
 
