@@ -66,7 +66,7 @@ def test_a_set_with_a_fault_is_refused_with_the_fault(name, text, says, drawings
 def test_a_shell_command_is_no_location(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for spec in ("pipe:touch here", "pipe://touch here", "| touch here"):
-        with pytest.raises(UserError, match="is not an evaluation set|no file system is known"):
+        with pytest.raises(UserError, match=r"is not an evaluation set|no file system is known"):
             EvaluationSet(spec)
     assert list(tmp_path.iterdir()) == []
 
