@@ -64,6 +64,7 @@ class TrainConfig:
     """Optimisation."""
 
     global_batch_size: int = 4096
+    micro_batch_size: int | None = None
     learning_rate: float = 5.0e-4
     warmup_steps: int = 500
     schedule: str = "warmup_stable_decay"
@@ -184,6 +185,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "rounds.count": (1, 999),
     "rounds.bootstrap_fraction": (0, 1),
     "train.global_batch_size": (2, _INF),
+    "train.micro_batch_size": (1, _INF),
     "train.learning_rate": (0, _INF),
     "train.warmup_steps": (0, _INF),
     "train.decay_fraction": (0, 1),
@@ -212,6 +214,7 @@ MAY_CHANGE_ON_RESUME = (
     "pool.request_bytes",
     "pool.cache_dir",
     "pool.cache_gb",
+    "train.micro_batch_size",
     "train.checkpoint_every_steps",
     "train.log_every_steps",
     "score.batch_size",

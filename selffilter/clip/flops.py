@@ -15,6 +15,8 @@ def forward_flops(recipe: ClipRecipe) -> int:
     length = recipe.model_config["text_cfg"].get("context_length", 77)
     with torch.device("meta"), torch.no_grad():
         model = recipe.build("meta").eval()  # batch norm does not train on a single image
+        # The counter hooks whatever wants a gradient, and fails on timm's latent queries (2.15).
+        model.requires_grad_(False)
         image = torch.zeros(1, 3, height, width)
         text = torch.zeros(1, length, dtype=torch.long)
         with FlopCounterMode(display=False) as counter:

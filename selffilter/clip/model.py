@@ -20,6 +20,8 @@ from selffilter.errors import UserError
 from selffilter.store import read_json, write_atomically, write_json
 
 _CROP_RATIO = 3 / 4
+SIGMOID_LOGIT_SCALE = math.log(10)
+"""Where the logit scale of a model for the sigmoid loss begins (Zhai et al., 2023)."""
 
 Transform = Callable[[Any], Tensor]
 Tokenize = Callable[[list[str]], Tensor]
@@ -39,8 +41,15 @@ class ClipRecipe:
 
     def build(self, device: torch.device | str = "cpu") -> nn.Module:
         """Build the model with fresh weights, drawn from torch's generator."""
+        config = self.model_config
+        begins_at = {}
+        if config.get("init_logit_bias") is not None and "init_logit_scale" not in config:
+            # open_clip's model configs name the bias alone; this its trainer sets by the loss.
+            begins_at["init_logit_scale"] = SIGMOID_LOGIT_SCALE
         with quiet():
-            model: nn.Module = open_clip.create_model(self.name, device=device, output_dict=True)
+            model: nn.Module = open_clip.create_model(
+                self.name, device=device, output_dict=True, **begins_at
+            )
         return model
 
     def transform(self, *, crop_scale: float | None = None) -> Transform:
@@ -97,14 +106,29 @@ def find_recipe(name: str) -> ClipRecipe:
     """Look up a model to train by open_clip's name, or by the path of a JSON model config.
 
     Raises:
-        UserError: If open_clip does not know it, or it is no softmax CLIP.
+        UserError: If open_clip does not know it, or its tokenizer cannot be had.
     """
     name = find_architecture(name)
-    if open_clip.get_model_config(name).get("init_logit_bias") is not None:
-        raise UserError(f"model.name={name!r} wants SigLIP's loss; only the softmax loss is built.")
     with torch.device("meta"), quiet():
         shell = open_clip.create_model(name, device="meta")
-    return ClipRecipe(name, dict(open_clip.get_model_preprocess_cfg(shell)))
+    recipe = ClipRecipe(name, dict(open_clip.get_model_preprocess_cfg(shell)))
+    if "hf_tokenizer_name" in recipe.model_config["text_cfg"]:
+        _check_tokenizer(recipe)
+    return recipe
+
+
+def _check_tokenizer(recipe: ClipRecipe) -> None:
+    try:
+        _ = recipe.tokenize
+    except ImportError as error:
+        raise UserError(
+            f"model.name={recipe.name!r} has a tokenizer of Hugging Face's, which needs a package "
+            f"that is not here ({error}): pip install transformers sentencepiece."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"model.name={recipe.name!r}: its tokenizer cannot be loaded: {str(error).strip()}"
+        ) from error
 
 
 def find_architecture(name: str, asked_as: str = "model.name") -> str:

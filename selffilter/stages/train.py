@@ -18,6 +18,7 @@ from selffilter.planning import RoundSteps, weights_since
 from selffilter.randomness import key_from
 from selffilter.stages.context import RunContext, Summary
 from selffilter.tracking.trackers import last_value
+from selffilter.training.feature_caching import refuse_batch_norm
 from selffilter.training.module import ClipTraining, adamw, fresh_ema
 from selffilter.training.schedule import learning_rate
 from selffilter.training.state import TrainState
@@ -77,6 +78,7 @@ def _fit(
         ema_decay=c.train.ema_decay,
         ema_begin=_horizon(context, steps)[0],
         clip_grad_norm=c.train.clip_grad_norm,
+        micro_batch_size=c.train.micro_batch_size,
     )
     done = first_step - steps.begin
     title = f"round {steps.round}  train"
@@ -131,6 +133,8 @@ def _build(context: RunContext, steps: RoundSteps, begin: TrainState | None) -> 
     since = weights_since(context.config, steps.round)
     torch.manual_seed(key_from(context.config.seed, "weights", since))
     model = context.recipe.build()
+    if context.config.train.micro_batch_size is not None:
+        refuse_batch_norm(model)
     if begin is not None:
         model.load_state_dict(begin.model)
     return model

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import lightning as L
 import torch
 import torch.distributed as dist
+from lightning.pytorch.strategies import ParallelStrategy
 from torch import Tensor, nn
 
 from selffilter.clip.losses import contrastive_loss
 from selffilter.randomness import key_from
+from selffilter.training.feature_caching import backward_in_micro_batches
 
 MAX_LOGIT_SCALE = math.log(100)
+INPUTS = ("image", "text")
+"""What of a batch goes into the model, in this order."""
 
 
 class ClipTraining(L.LightningModule):
@@ -30,6 +35,8 @@ class ClipTraining(L.LightningModule):
         ema_decay: Its decay a step; less in the first steps, as in (1 + t) / (10 + t).
         ema_begin: The step at which the weights were fresh, from which t counts.
         clip_grad_norm: Largest norm of all gradients together; None: no clipping.
+        micro_batch_size: Rows that a rank encodes at a time; None: all of its part of the global
+            batch.
     """
 
     def __init__(
@@ -44,6 +51,7 @@ class ClipTraining(L.LightningModule):
         ema_decay: float,
         ema_begin: int = 0,
         clip_grad_norm: float | None = None,
+        micro_batch_size: int | None = None,
     ) -> None:
         super().__init__()
         # By hand, because the clipping and the clamp have an order of their own.
@@ -56,6 +64,7 @@ class ClipTraining(L.LightningModule):
         self._seed = seed
         self._ema_decay, self._ema_begin = ema_decay, ema_begin
         self._clip_grad_norm = clip_grad_norm
+        self._micro_batch_size = micro_batch_size
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return the optimizer (Lightning's hook)."""
@@ -63,18 +72,11 @@ class ClipTraining(L.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Take one step; returns this rank's part of the loss."""
-        rank = dist.get_rank() if dist.is_initialized() else 0
-        torch.manual_seed(key_from(self._seed, "step", self.step, rank))
         optimizer: Any = self.optimizers()
         for group in optimizer.param_groups:
             group["lr"] = self._learning_rate(self.step)
-        out = self.model(batch["image"], batch["text"])
-        with torch.autocast(self.device.type, enabled=False):
-            loss = contrastive_loss(
-                out["image_features"], out["text_features"], out["logit_scale"], batch["valid"]
-            )
         optimizer.zero_grad()
-        self.manual_backward(loss)
+        loss = self._loss_and_gradients(batch)
         if self._clip_grad_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self._clip_grad_norm)
         optimizer.step()
@@ -82,7 +84,48 @@ class ClipTraining(L.LightningModule):
             self.model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)  # type: ignore[operator, union-attr]
         self.step += 1
         self._update_ema()
-        return loss.detach()
+        return loss
+
+    def transfer_batch_to_device(
+        self, batch: dict[str, Tensor], device: torch.device, dataloader_idx: int
+    ) -> dict[str, Tensor]:
+        """Move a batch; with micro-batches, without what they take along (Lightning's hook)."""
+        stays = INPUTS if self._micro_batch_size is not None else ()
+        moves = {name: value for name, value in batch.items() if name not in stays}
+        moved: dict[str, Tensor] = super().transfer_batch_to_device(moves, device, dataloader_idx)
+        return moved | {name: batch[name] for name in stays}
+
+    def _loss_and_gradients(self, batch: dict[str, Tensor]) -> Tensor:
+        valid_b = batch["valid"]
+        rows, micro = len(valid_b), self._micro_batch_size
+        first = rows * (dist.get_rank() if dist.is_initialized() else 0)
+
+        def encode(part: slice) -> dict[str, Tensor]:
+            # Of the place in the global batch: as many rows at a time draw the same on any number
+            # of ranks. torch seeds the accelerators' generators along with its own.
+            torch.manual_seed(key_from(self._seed, "step", self.step, first + part.start))
+            inputs = (batch[name][part].to(self.device, non_blocking=True) for name in INPUTS)
+            out: dict[str, Tensor] = self.model(*inputs)
+            return out
+
+        def loss_of(out: Mapping[str, Tensor]) -> Tensor:
+            with torch.autocast(self.device.type, enabled=False):
+                return contrastive_loss(out, valid_b, micro)
+
+        if micro is None or micro >= rows:
+            loss = loss_of(encode(slice(0, rows)))
+            self.manual_backward(loss)
+            return loss.detach()
+        return backward_in_micro_batches(
+            encode, loss_of, self._add_gradients, rows=rows, micro_batch_size=micro
+        )
+
+    def _add_gradients(self, carrier: Tensor, last: bool) -> None:
+        strategy = self.trainer.strategy
+        # The ranks exchange gradients once, when all of them are there.
+        waits = isinstance(strategy, ParallelStrategy) and not last
+        with strategy.block_backward_sync() if waits else contextlib.nullcontext():  # type: ignore[attr-defined]
+            self.manual_backward(carrier)
 
     @torch.no_grad()
     def _update_ema(self) -> None:

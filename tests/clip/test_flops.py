@@ -3,7 +3,7 @@ import json
 import pytest
 
 from selffilter.clip.flops import forward_flops
-from selffilter.clip.model import find_recipe
+from selffilter.clip.model import ClipRecipe, find_recipe
 
 WIDTH, LENGTH = 32, 12
 TEXT = {"context_length": LENGTH, "width": WIDTH, "heads": 2, "layers": 1}
@@ -31,3 +31,10 @@ def test_a_small_vit_costs_what_its_matrices_say(tmp_path):
 def test_a_model_with_batch_norm_is_counted_too(tmp_path):
     vision = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 8}
     assert forward_flops(recipe(tmp_path, "flops-resnet", vision)) > 1e6
+
+
+def test_timms_towers_of_siglip_are_counted():
+    # Twelve blocks of width 768 over 196 patches, and over 64 tokens; what pools them comes on top.
+    blocks = 12 * sum(12 * n * 768**2 + 2 * n**2 * 768 for n in (196, 64))
+    found = forward_flops(ClipRecipe("ViT-B-16-SigLIP", {"size": (224, 224)}))
+    assert 2 * blocks < found < 2 * 1.05 * blocks
