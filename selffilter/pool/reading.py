@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import random
@@ -91,7 +92,8 @@ class PoolDataset(Dataset[dict[str, torch.Tensor]]):
         before = dataclasses.replace(self._reader.reads)
         real = request.rows_B >= 0
         found = iter(self._reader.read(request.rows_B[real], self._members))
-        images: list[torch.Tensor] = []
+        # Filled as they are decoded: stacking them in the end would go through memory once more.
+        image_BCHW = torch.empty((len(request.rows_B), *self._blank_image().shape))
         texts: list[str] = []
         caption_of: list[int] = []
         failures: list[Failure] = []
@@ -102,14 +104,14 @@ class PoolDataset(Dataset[dict[str, torch.Tensor]]):
                     image, captions = self._sample(row, request.step, next(found))
                 except UnusableSample as verdict:
                     failure = self._failure(row, verdict.failure)
-            images.append(self._blank_image() if image is None else image)
+            image_BCHW[place] = self._blank_image() if image is None else image
             texts += captions
             caption_of += [place] * len(captions)
             failures.append(failure)
         failure_B = torch.tensor(failures, dtype=torch.uint8)
         spent = vars(self._reader.reads.since(before))
         return {
-            "image": torch.stack(images),
+            "image": image_BCHW,
             "text": self._tokenize(texts),
             "caption_of": torch.tensor(caption_of),
             "row": torch.from_numpy(request.rows_B.astype(np.int64)),
@@ -135,17 +137,8 @@ class PoolDataset(Dataset[dict[str, torch.Tensor]]):
             captions = [captions[key % len(captions)]]
         if step is None:
             return self._transform(image), captions
-        key = key_from(self._seed, "sample", step, row)
-        # The CPU's generators alone: torch.manual_seed would also visit every accelerator's, which
-        # takes longer than the transform (torch 2.15).
-        torch_before, python_before = torch.default_generator.get_state(), random.getstate()
-        try:
-            torch.default_generator.manual_seed(key)
-            random.seed(key)
+        with _drawing_from(key_from(self._seed, "sample", step, row)):
             return self._transform(image), captions
-        finally:
-            torch.default_generator.set_state(torch_before)
-            random.setstate(python_before)
 
     def _failure(self, row: int, failure: Failure) -> Failure:
         """Tell what was too large to be read from what is not there."""
@@ -159,8 +152,26 @@ class PoolDataset(Dataset[dict[str, torch.Tensor]]):
         if self._blank is None:
             from PIL import Image
 
-            self._blank = torch.zeros_like(self._transform(Image.new("RGB", (8, 8))))
+            with _drawing_from(0):
+                self._blank = torch.zeros_like(self._transform(Image.new("RGB", (8, 8))))
         return self._blank
+
+
+@contextlib.contextmanager
+def _drawing_from(key: int) -> Iterator[None]:
+    """Seed the CPU's generators, and leave them behind as they were.
+
+    These alone: torch.manual_seed would also visit every accelerator's, which takes longer than
+    the transform (torch 2.15).
+    """
+    torch_before, python_before = torch.default_generator.get_state(), random.getstate()
+    try:
+        torch.default_generator.manual_seed(key)
+        random.seed(key)
+        yield
+    finally:
+        torch.default_generator.set_state(torch_before)
+        random.setstate(python_before)
 
 
 def size_limits(max_image_bytes: int | None) -> dict[str, int]:
