@@ -49,6 +49,11 @@ def print_plan(config: Config, ranks: int) -> None:
         f"{probe:,} probe + {left_out:,} unusable"
         + (f" + {outside:,} outside pool.subset" if outside else "")
     )
+    if (heaviest := len(base.counts_PS)) > 1:
+        console.print(
+            f"pass    {int(base.counts_PS.sum()):,} samples over the base: a row counts up to "
+            f"{heaviest} times (pool.subset, pool.source_weights)"
+        )
     console.print(
         f"model   {recipe.name}, {parameters / 1e6:,.1f} M parameters, {flops / 1e9:,.2f} GFLOPs "
         "a pair forward"

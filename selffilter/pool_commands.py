@@ -44,9 +44,10 @@ IndexDir = Annotated[
     Path | None, typer.Option(help="Where the index lies; where a run in runs/ has it.")
 ]
 CaptionKeyOption = Annotated[
-    str, typer.Option(help="Where captions stand: EXTENSION, EXTENSION:lines, json:FIELD.")
+    str | None,
+    typer.Option(help="Where captions stand: EXTENSION, EXTENSION:lines, json:FIELD; or txt."),
 ]
-Workers = Annotated[int, typer.Option(help="Processes.")]
+Workers = Annotated[int, typer.Option(help="Processes.", min=0)]
 AllowPipe = Annotated[
     bool, typer.Option("--allow-pipe", help="Run the commands of pipe: shards; only if trusted.")
 ]
@@ -63,7 +64,7 @@ _WORKERS = min(8, os.cpu_count() or 1)
 def index(
     shards: Shards,
     index_dir: IndexDir = None,
-    caption_key: CaptionKeyOption = "txt",
+    caption_key: CaptionKeyOption = None,
     workers: Workers = _WORKERS,
     allow_pipe: AllowPipe = False,
 ) -> None:
@@ -88,7 +89,7 @@ def index(
 def inspect(
     shards: ShardsOrIndex,
     index_dir: IndexDir = None,
-    caption_key: CaptionKeyOption = "txt",
+    caption_key: CaptionKeyOption = None,
     workers: Workers = _WORKERS,
     allow_pipe: AllowPipe = False,
     sheet: Annotated[
@@ -105,6 +106,7 @@ def inspect(
 
     if samples < 1:
         raise UserError(f"--samples {samples}: a sheet shows one at least.")
+    _check_extension("--sheet", sheet, ".png")
     with _stopping() as stop:
         where, pool = _opened(shards, index_dir, caption_key, workers, allow_pipe, stop)
         parts = _contents(pool, stop)
@@ -132,6 +134,7 @@ def coverage(
     from selffilter.coverage import Account, RunScores
     from selffilter.pool.verifying import failed_rows
 
+    _check_extension("--failures", failures, ".parquet")
     with _stopping() as stop:
         run = RunScores.of(run_dir)
         found: dict[int, list[Account]] = {}
@@ -192,6 +195,7 @@ def verify(
         raise UserError(f"--fraction {fraction} is not above 0 and at most 1.")
     if not deep and (failures is not None or fraction < 1):
         raise UserError("--failures and --fraction are about samples: add --deep.")
+    _check_extension("--failures", failures, ".parquet")
     with _stopping() as stop:
         where = _index_of(shards, index_dir)
         pool = _latest(where)
@@ -217,7 +221,9 @@ def verify(
         print(_as_json(_which(where, pool) | found))
     else:
         for shard, what in changed.items():
-            print(f"{what:<8} {pool.location(shard)}")
+            print(f"{what if what in ('gone', 'changed') else 'silent':<8} {pool.location(shard)}")
+        if silent := [what for what in changed.values() if what not in ("gone", "changed")]:
+            print(f"no answer: {silent[0]}")
         for sentence in broken:
             print(f"broken   {sentence}")
         same = pool.shards - len(changed)
@@ -234,6 +240,11 @@ def verify(
 # --- parts ------------------------------------------------------------------------------------
 
 
+def _check_extension(option: str, path: Path | None, extension: str) -> None:
+    if path is not None and path.suffix != extension:
+        raise UserError(f"{option} {path}: what is written there is a {extension} file.")
+
+
 @contextmanager
 def _stopping() -> Iterator[StopRequest]:
     """Let Ctrl-C end between two shards, with a word about how to go on."""
@@ -243,7 +254,10 @@ def _stopping() -> Iterator[StopRequest]:
         with StopRequest() as stop:
             yield stop
     except Stopped:
-        print("stopped; what is indexed stays. The same command goes on.", file=sys.stderr)
+        print(
+            "stopped; what is indexed stays, and the same command goes on from there.",
+            file=sys.stderr,
+        )
         sys.exit(EXIT_STOPPED)
 
 
@@ -264,12 +278,13 @@ def _bar(title: str, total: int, stop: StopRequest) -> Iterator[Any]:
 def _indexed(
     shards: list[str],
     index_dir: Path | None,
-    caption_key: str,
+    caption_key: str | None,
     workers: int,
     allow_pipe: bool,
     stop: StopRequest,
 ) -> tuple[Path, Pool]:
     """Index what is not yet indexed."""
+    from selffilter.config import PoolConfig
     from selffilter.indexing import index_shards
     from selffilter.tracking.console import Screen
 
@@ -277,7 +292,7 @@ def _indexed(
     pool = index_shards(
         shards,
         where,
-        caption_key=caption_key,
+        caption_key=PoolConfig.caption_key if caption_key is None else caption_key,
         allow_pipe=allow_pipe,
         workers=workers,
         screen=Screen(),
@@ -289,14 +304,14 @@ def _indexed(
 def _opened(
     shards: list[str],
     index_dir: Path | None,
-    caption_key: str,
+    caption_key: str | None,
     workers: int,
     allow_pipe: bool,
     stop: StopRequest,
 ) -> tuple[Path, Pool]:
     """Open an index that was named itself; else index the shards."""
     if _is_index(shards):
-        pool = _latest(Path(shards[0]))
+        pool = _latest(_index_of(shards, index_dir), caption_key)
         pool.refuse_pipes(allow_pipe)
         return Path(shards[0]), pool
     return _indexed(shards, index_dir, caption_key, workers, allow_pipe, stop)
@@ -312,14 +327,16 @@ def _index_of(shards: list[str], index_dir: Path | None) -> Path:
     from selffilter.pool.index import default_index_dir
 
     if _is_index(shards):
+        if index_dir is not None:
+            raise UserError(f"{shards[0]} is an index itself: leave out --index-dir {index_dir}.")
         return Path(shards[0])
     return (index_dir or default_index_dir(shards, Path(Config().runs_dir))).resolve()
 
 
-def _latest(index_dir: Path) -> Pool:
+def _latest(index_dir: Path, caption_key: str | None = None) -> Pool:
     from selffilter.pool.index import Pool
 
-    return Pool.latest(index_dir)
+    return Pool.latest(index_dir, caption_key)
 
 
 def _contents(pool: Pool, stop: StopRequest) -> list[Contents]:

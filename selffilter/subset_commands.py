@@ -34,7 +34,7 @@ def convert(
     round_: Round = None,
 ) -> None:
     """Write a subset in another format."""
-    _write(out, lambda: _read(source, round_))
+    _write(out, lambda: _read_all([source], round_)[0])
 
 
 @app.command()
@@ -75,7 +75,7 @@ def compare(
     """Print sizes, overlaps and Jaccard indices of each two."""
     from selffilter.pool.multiset import compare as compare_subsets
 
-    found = compare_subsets([_read(path, round_) for path in paths])
+    found = compare_subsets(_read_all(paths, round_))
     print(_as_json(paths, found) if json else _as_text(paths, found))
 
 
@@ -97,7 +97,7 @@ def sample(
         raise UserError(f"--fraction {fraction} is no share.")
 
     def drawn() -> Subset:
-        subset = _read(source, round_)
+        (subset,) = _read_all([source], round_)
         wanted = round(fraction * subset.samples) if fraction is not None else count
         if wanted is None or not 0 <= wanted <= subset.samples:
             asked = f"--fraction {fraction}" if fraction is not None else f"--count {count}"
@@ -113,7 +113,13 @@ def _combine(
     if len(paths) < 3:
         raise UserError("give two subsets at least, and OUT behind them.")
     *sources, out = paths
-    _write(out, lambda: combine([_read(path, round_) for path in sources]))
+    _write(out, lambda: combine(_read_all(sources, round_)))
+
+
+def _read_all(paths: Sequence[Path], round_: int | None) -> list[Subset]:
+    if round_ is not None and not any(path.is_dir() for path in paths):
+        raise UserError(f"--round {round_}: {paths[0]} is no run directory.")
+    return [_read(path, round_) for path in paths]
 
 
 def _read(path: Path, round_: int | None) -> Subset:

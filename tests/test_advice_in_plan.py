@@ -1,4 +1,4 @@
-"""What `plan` and the select stage say about materialising."""
+"""What `plan` and the select stage say about a pool: weights, and when materialising pays."""
 
 import fsspec
 import numpy as np
@@ -60,3 +60,19 @@ def test_plan_says_when_materialising_pays_and_is_silent_otherwise(
     said = capsys.readouterr().out
     assert ("materialising would pay" in said) == pays
     assert ("selffilter materialize s.npy OUT --shards" in said) == pays
+
+
+def test_plan_says_how_long_a_pass_over_weighted_rows_is(
+    make_tar, picture, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    for name, count in (("a", 20), ("b", 12)):
+        samples = [(f"{i:03d}", {"png": picture(i), "txt": b"a caption"}) for i in range(count)]
+        make_tar(tmp_path / name / "0.tar", samples)
+    words = ["pool.shards=[a,b]", "select.probe_fraction=0", "train.global_batch_size=4"]
+    words += ["rounds.samples_seen=400", "rounds.count=2", "select.keep_fraction=0.5"]
+    print_plan(load_config(None, words), ranks=1)
+    assert "pass    " not in capsys.readouterr().out
+    print_plan(load_config(None, [*words, "pool.source_weights=[3,1]"]), ranks=1)
+    assert "pass    72 samples over the base: a row counts up to 3 times" in capsys.readouterr().out

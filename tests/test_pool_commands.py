@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from selffilter.cli import app
 from selffilter.errors import UserError
 from selffilter.pool.index import Pool
+from selffilter.pool.stores.remote import RemoteStore
 
 
 @pytest.fixture
@@ -107,6 +108,22 @@ def test_verify_finds_what_has_changed_or_is_gone(pools, make_tar, tmp_path):
     assert set(found["changed"].values()) == {"changed", "gone"}
 
 
+def test_verify_tells_a_server_that_does_not_answer_from_a_change(pools, tmp_path, monkeypatch):
+    files = fsspec.filesystem("memory")
+    files.pipe("/silent/00000.tar", (tmp_path / "a" / "00000.tar").read_bytes())
+    call("index", "memory://silent")
+    files.rm("/silent", recursive=True)
+
+    def refuse(self, location):
+        raise OSError(f"{location}: connection refused")
+
+    monkeypatch.setattr(RemoteStore, "stat", refuse)
+    said = call("verify", "memory://silent", code=1)
+    assert "silent   memory:///silent/00000.tar\n" in said
+    assert "no answer: memory:///silent/00000.tar: connection refused" in said
+    assert "0 of 1 are as they were indexed" in said
+
+
 def test_verify_counts_and_lists_what_cannot_be_decoded(pools, make_tar, picture, tmp_path):
     make_tar(
         tmp_path / "a" / "1.tar",
@@ -138,6 +155,26 @@ def test_verify_counts_and_lists_what_cannot_be_decoded(pools, make_tar, picture
 def test_options_that_make_no_sense_are_refused(pools, words, said):
     with pytest.raises(UserError, match=said):
         call("verify", *pools, *words)
+
+
+def test_what_an_index_says_itself_cannot_be_said_again(pools, tmp_path):
+    call("index", *pools, "--index-dir", "i")
+    call("inspect", "i", "--caption-key", "txt")
+    with pytest.raises(UserError, match=r"indexed with pool\.caption_key=txt, not json:caption"):
+        call("inspect", "i", "--caption-key", "json:caption")
+    for command in ("inspect", "verify"):
+        with pytest.raises(UserError, match="i is an index itself: leave out --index-dir j"):
+            call(command, "i", "--index-dir", "j")
+
+
+def test_a_file_is_written_under_a_name_that_says_what_it_is(pools, tmp_path):
+    call("index", *pools, "--index-dir", "i")
+    with pytest.raises(UserError, match=r"--sheet s\.jpg: .* a \.png file"):
+        call("inspect", "i", "--sheet", "s.jpg")
+    for words in (["verify", "i", "--deep"], ["coverage", "run"]):
+        with pytest.raises(UserError, match=r"--failures f\.csv: .* a \.parquet file"):
+            call(*words, "--failures", "f.csv")
+    assert not list(tmp_path.glob("[sf].*"))
 
 
 def test_commands_run_only_when_they_are_allowed(pools, tmp_path):

@@ -111,6 +111,8 @@ def test_a_sample_has_the_size_asked_for_and_the_seed_decides_which(call, tmp_pa
     [
         (["convert", "a.npy", "out.csv"], "out.csv: a subset file ends in .npy, .parquet or .txt"),
         (["convert", "gone.npy", "out.npy"], "there is no subset file gone.npy"),
+        (["convert", "runs/gone", "out.npy"], "there is no subset file runs/gone"),
+        (["convert", "a.npy", "out.npy", "--round", "1"], "--round 1: a.npy is no run directory"),
         (["convert", ".", "out.npy"], ". is no run directory"),
         (["union", "a.npy", "out.npy"], "give two subsets at least, and OUT behind them"),
         (["sample", "a.npy", "out.npy"], "give either --count or --fraction"),

@@ -30,7 +30,9 @@ class UnusableSample(Exception):
         self.failure = failure
 
 
-def count_by_reason(failure_N: NDArray[np.uint8]) -> dict[str, int]:
+def count_by_reason(
+    failure_N: NDArray[np.uint8], reasons: type[enum.IntEnum] = Failure
+) -> dict[str, int]:
     """Return how many rows failed for each reason that occurs, ``{"image_truncated": 3, …}``."""
-    codes, counts = np.unique(failure_N[failure_N != Failure.none], return_counts=True)
-    return {Failure(int(c)).name: int(n) for c, n in zip(codes, counts, strict=True)}
+    codes, counts = np.unique(failure_N[failure_N != 0], return_counts=True)
+    return {reasons(int(c)).name: int(n) for c, n in zip(codes, counts, strict=True)}

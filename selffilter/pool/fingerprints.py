@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from selffilter.patience import LASTING
 from selffilter.pool.index_files import LAYOUT
 from selffilter.pool.sources import ShardPath
 from selffilter.pool.stores.file_systems import file_system
@@ -36,7 +37,9 @@ def stat_all(
         fresh: Ask the servers; otherwise what they said when folders were listed will do.
 
     Returns:
-        For each its `Stat`, or why there is none.
+        For each its `Stat`, or why there is none. A server that did not answer about one shard,
+        with all patience, is not asked about those that are left: with many, that would take
+        hours.
     """
     stores = Stores()
     if fresh:
@@ -44,10 +47,17 @@ def stat_all(
         for files in systems.values():
             files.invalidate_cache()
 
+    silent: dict[str, OSError] = {}
+
     def ask(location: str) -> Stat | OSError:
+        server = _server(location)
+        if server in silent:
+            return OSError(f"not asked, for the server does not answer: {silent[server]}")
         try:
             return stores.of(location).stat(location)
         except OSError as error:
+            if server and not isinstance(error, LASTING):
+                silent.setdefault(server, error)
             return error
 
     found: list[Stat | OSError] = []
@@ -60,3 +70,8 @@ def stat_all(
             threads.shutdown(wait=False, cancel_futures=True)
             raise
     return found
+
+
+def _server(location: str) -> str:
+    """Return the server of a URL, "" of what is near."""
+    return "/".join(location.split("/", 3)[:3]) if is_remote(location) else ""

@@ -11,10 +11,11 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, closing, nullcontext
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +25,7 @@ from selffilter.errors import StoreGone, UserError
 from selffilter.patience import LASTING
 from selffilter.pool import index_files, uids
 from selffilter.pool.captions import CaptionKey
+from selffilter.pool.child_processes import deaf_to_ctrl_c, end_with_parent
 from selffilter.pool.defects import find_defects
 from selffilter.pool.failures import count_by_reason
 from selffilter.pool.fingerprints import fingerprint, stat_all
@@ -35,6 +37,7 @@ from selffilter.pool.tar_scan import scan_tar
 from selffilter.progress import Bar, NoBar
 
 ShowBar = Callable[[int], AbstractContextManager[Bar]]
+_Job = tuple[ShardPath, Path, str]
 
 
 class Pool:
@@ -83,16 +86,20 @@ class Pool:
         self._defect_failures: NDArray[np.uint8] = defects["failure"].to_numpy()
 
     @classmethod
-    def latest(cls, index_dir: Path) -> Pool:
+    def latest(cls, index_dir: Path, caption_key: str | None = None) -> Pool:
         """Open the newest version of an index.
 
+        Args:
+            index_dir: Where it lies.
+            caption_key: Where captions are to stand; None: as the version says.
+
         Raises:
-            UserError: If there is no index.
+            UserError: If there is no index, or one for another caption key.
         """
         version = index_files.latest_version(index_dir)
         if version is None:
             raise UserError(f"{index_dir} holds no pool index; selffilter pool index makes one.")
-        return cls(index_dir, version)
+        return cls(index_dir, version, caption_key)
 
     def location(self, shard: int) -> str:
         """Return where a shard's tar lies: a path, a URL or a ``pipe:`` command."""
@@ -280,7 +287,7 @@ def build_index(
     jobs = [(found[f][0], rows_file(index_dir, f), caption_key) for f in todo]
     with (
         bar(len(jobs)) if jobs else nullcontext(NoBar()) as shown,
-        closing(_map(jobs, workers)) as scans,
+        closing(_map(jobs, workers, should_go_on)) as scans,
     ):
         for _ in scans:
             shown.advance(1)
@@ -308,22 +315,52 @@ def _refuse(shard: ShardPath, error: OSError) -> NoReturn:
     raise UserError(f"cannot read {shard.location}: {said}.") from error
 
 
-def _map(jobs: list[tuple[ShardPath, Path, str]], workers: int) -> Generator[None, None, None]:
+def _map(
+    jobs: list[_Job], workers: int, should_go_on: Callable[[], None]
+) -> Generator[None, None, None]:
     # Starting processes costs more than scanning a few shards that are near.
     few = 4 if any(is_far(shard.location) for shard, _, _ in jobs) else 32
     if workers <= 1 or len(jobs) < few:
         yield from map(_scan_job, jobs)
         return
-    executor = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    context = get_context("spawn")
+    asked_to_stop = context.RawValue("b", False)  # without a lock, which a killed process may hold
+    executor = ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_begin_worker, initargs=(asked_to_stop,)
+    )
     try:
         # In small groups, so that all are busy to the end.
         chunk = max(1, min(16, len(jobs) // (8 * workers)))
-        yield from executor.map(_scan_job, jobs, chunksize=chunk)
+        with deaf_to_ctrl_c():  # the processes begin with the first job
+            scans = executor.map(_scan_in_worker, jobs, chunksize=chunk)
+        yield from scans
+    except BrokenProcessPool as error:
+        should_go_on()  # a batch system may tell all processes at once
+        raise UserError(
+            "a process that indexed shards was killed, perhaps because memory ran out: use fewer "
+            "workers. The same command goes on."
+        ) from error
     finally:
+        asked_to_stop.value = True
         executor.shutdown(cancel_futures=True)
 
 
-def _scan_job(job: tuple[ShardPath, Path, str]) -> None:
+_asked_to_stop: Any = None
+
+
+def _begin_worker(asked_to_stop: Any) -> None:
+    global _asked_to_stop
+    end_with_parent()
+    _asked_to_stop = asked_to_stop
+
+
+def _scan_in_worker(job: _Job) -> None:
+    # What has been handed out cannot be taken back: it is passed over.
+    if not _asked_to_stop.value:
+        _scan_job(job)
+
+
+def _scan_job(job: _Job) -> None:
     shard, out, caption_key = job
     try:
         scan = scan_tar(shard.location, shard.source, shard.relative, caption_key)

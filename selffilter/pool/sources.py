@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import braceexpand
 
@@ -58,10 +59,7 @@ def list_shards(specs: list[str], allow_pipe: bool = False) -> list[ShardPath]:
     for spec in specs:
         pattern, name = split_name(spec)[1], source_name(spec)
         if name in seen:
-            raise UserError(
-                f"two sources are called {name!r}: {seen[name]} and {spec}. Name them apart: "
-                f"pool.shards='[first={split_name(seen[name])[1]},second={pattern}]'."
-            )
+            _refuse_same_name(name, (seen[name], spec))
         seen[name] = spec
         if pattern.startswith(PIPE):
             refuse_pipes([pattern], allow_pipe)
@@ -78,6 +76,21 @@ def list_shards(specs: list[str], allow_pipe: bool = False) -> list[ShardPath]:
             )
         shards += [ShardPath(name, relative, location) for relative, location in found]
     return shards
+
+
+def _refuse_same_name(name: str, specs: tuple[str, str]) -> NoReturn:
+    first, second = (split_name(spec)[1] for spec in specs)
+    folders = {pattern.rpartition("/")[0] for pattern in (first, second)}
+    if len(folders) == 1 and all(one.endswith(".tar") for one in (first, second)):
+        # What becomes of a pattern without quotes.
+        raise UserError(
+            f"pool.shards: {first} and {second} are shards of one source. Name them together, by "
+            "their folder, a glob or braces, and quote it: else the shell makes a list of it."
+        )
+    raise UserError(
+        f"two sources are called {name!r}: {specs[0]} and {specs[1]}. Name them apart: "
+        f"pool.shards='[first={first},second={second}]'."
+    )
 
 
 def split_name(spec: str) -> tuple[str, str]:

@@ -87,10 +87,10 @@ def read_subset_file(path: Path) -> Subset:
         ".parquet": _read_parquet,
         ".txt": _read_text,
     }
-    if path.suffix not in readers:
-        raise _unknown(path)
     if not path.is_file():
         raise UserError(f"there is no subset file {path}.")
+    if path.suffix not in readers:
+        raise _unknown(path)
     return readers[path.suffix](path)
 
 

@@ -51,6 +51,14 @@ def test_a_pattern_over_folders_names_shards_by_their_path_below_it(pools):
     assert {shard.source for shard in found} == {pools.name}
 
 
+def test_a_pattern_that_the_shell_has_made_a_list_of_is_recognised(pools):
+    tars = [f"{pools}/a/{i:05d}.tar" for i in range(2)]
+    with pytest.raises(UserError, match=r"a/00000\.tar and .*a/00001\.tar are shards of one sourc"):
+        list_shards(tars)
+    with pytest.raises(UserError, match="quote it"):
+        list_shards([f"web=https://host/{i}.tar" for i in range(2)])
+
+
 def test_two_sources_of_one_name_are_refused(pools, tmp_path):
     other = tmp_path / "elsewhere" / "a"
     other.mkdir(parents=True)

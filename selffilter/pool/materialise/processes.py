@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +13,7 @@ import numpy as np
 
 from selffilter.errors import UserError
 from selffilter.interrupt import Stopped, StopRequest
+from selffilter.pool.child_processes import deaf_to_ctrl_c, end_with_parent
 from selffilter.pool.index import Pool
 from selffilter.pool.materialise.layout import Layout
 from selffilter.pool.materialise.settings import ShardSettings
@@ -93,31 +89,10 @@ class _Worker:
 _worker: _Worker | None = None
 
 
-@contextlib.contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
-    """Begin processes that Ctrl-C passes by: it is for this one, which lets them come to an end."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited, also by what is spawned
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def _begin_worker(arguments: WriterArguments, counter: Any, asked_to_stop: Any) -> None:
     global _worker
-    # Nobody is left behind when the process that commands is killed.
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     _worker = _Worker(arguments, counter, asked_to_stop)
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _write_group(group: list[int]) -> None:
@@ -157,7 +132,7 @@ def write_groups(
         initializer=_begin_worker,
         initargs=(arguments, counter, asked_to_stop),
     ) as executor:
-        with _deaf_to_ctrl_c():  # the processes begin with the first job
+        with deaf_to_ctrl_c():  # the processes begin with the first job
             pending: set[Future[None]] = {executor.submit(_write_group, group) for group in groups}
         try:
             while pending:
