@@ -46,6 +46,11 @@ class ModelConfig:
     """The CLIP model, by open_clip's names."""
 
     name: str = "ViT-B-32"
+    pretrained: str | None = None
+    unlocked_image_groups: int | None = None
+    unlocked_text_groups: int | None = None
+    patch_dropout: float | None = None
+    gradient_checkpointing: bool = False
 
 
 @dataclass
@@ -56,6 +61,8 @@ class RoundsConfig:
     count: int = 5
     bootstrap_fraction: float = 0.25
     fresh_weights_at: list[int] = field(default_factory=lambda: [1])
+    fresh_optimizer_at: list[int] = field(default_factory=list)
+    fresh_schedule_at: list[int] = field(default_factory=list)
     final_selection: bool = True
 
 
@@ -78,7 +85,11 @@ class TrainConfig:
     augment: bool = True
     crop_scale: float = 0.9
     checkpoint_every_steps: int = 500
+    checkpoint_every_minutes: float | None = None
+    keep_checkpoints: int = 1
+    max_skipped_steps: int = 10
     log_every_steps: int = 10
+    profile: list[int] = field(default_factory=list)
 
 
 @dataclass
@@ -137,6 +148,9 @@ class HardwareConfig:
     precision: str = "32-true"
     workers: int = 4
     deterministic: bool = False
+    channels_last: bool = False
+    compile: bool = False
+    ddp_static_graph: bool = False
 
 
 @dataclass
@@ -168,9 +182,12 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "score.rescore": ("each_round", "once"),
     "track.wandb": ("auto", "online", "offline", "disabled"),
     "hardware.accelerator": ("auto", "cpu", "gpu"),
-    "hardware.precision": ("32-true", "bf16-mixed", "bf16-true"),
+    "hardware.precision": ("32-true", "bf16-mixed", "bf16-true", "16-mixed"),
 }
 """The words a field may have. A signal is looked up by its name when a run is opened."""
+
+FRESH = ("rounds.fresh_weights_at", "rounds.fresh_optimizer_at", "rounds.fresh_schedule_at")
+"""Fields that say which rounds begin anew with what; fresh weights bring the other two along."""
 
 PER_ROUND = ("select.keep_fraction", "select.diverse_fraction")
 """Fields that are one number, or a list with one a round; the last stands for all that follow."""
@@ -181,6 +198,9 @@ RANGES: dict[str, tuple[float, float]] = {
     "pool.max_image_bytes": (1, _INF),
     "pool.request_bytes": (0, _INF),
     "pool.cache_gb": (0, _INF),
+    "model.unlocked_image_groups": (0, _INF),
+    "model.unlocked_text_groups": (0, _INF),
+    "model.patch_dropout": (0, 0.99),
     "rounds.samples_seen": (1, _INF),
     "rounds.count": (1, 999),
     "rounds.bootstrap_fraction": (0, 1),
@@ -197,6 +217,9 @@ RANGES: dict[str, tuple[float, float]] = {
     "train.ema_decay": (0, 1),
     "train.crop_scale": (0.01, 1),
     "train.checkpoint_every_steps": (1, _INF),
+    "train.checkpoint_every_minutes": (0, _INF),
+    "train.keep_checkpoints": (1, 10_000),
+    "train.max_skipped_steps": (0, _INF),
     "train.log_every_steps": (1, _INF),
     "score.bank_size": (2, _INF),
     "score.batch_size": (1, _INF),
@@ -214,9 +237,14 @@ MAY_CHANGE_ON_RESUME = (
     "pool.request_bytes",
     "pool.cache_dir",
     "pool.cache_gb",
+    "model.gradient_checkpointing",
     "train.micro_batch_size",
     "train.checkpoint_every_steps",
+    "train.checkpoint_every_minutes",
+    "train.keep_checkpoints",
+    "train.max_skipped_steps",
     "train.log_every_steps",
+    "train.profile",
     "score.batch_size",
     "evaluate",
     "track",
@@ -372,10 +400,21 @@ def validate(config: Config) -> None:
             )
     if config.score.rescore == "once" and len({bool(keep) for keep in flat[PER_ROUND[0]]}) > 1:
         raise UserError("score.rescore=once has no scores for a round with select.keep_fraction 0.")
-    if any(round_ < 1 for round_ in config.rounds.fresh_weights_at):
+    for key in FRESH:
+        if any(round_ < 1 for round_ in flat[key]):
+            raise UserError(
+                f"{key}={flat[key]}: rounds that can begin anew are 1, 2, …; round 0 always begins "
+                "with fresh weights."
+            )
+    window = config.train.profile
+    if window and (len(window) != 2 or not 0 <= window[0] < window[1]):
         raise UserError(
-            f"rounds.fresh_weights_at={config.rounds.fresh_weights_at}: rounds that can begin anew "
-            "are 1, 2, …; round 0 always begins with fresh weights."
+            f"train.profile={window}: give the first step and the one after the last, as [100,105]."
+        )
+    if config.hardware.ddp_static_graph and config.train.micro_batch_size is not None:
+        raise UserError(
+            "hardware.ddp_static_graph=true does not go with train.micro_batch_size: torch's DDP "
+            "fails in the first step. Set one of them to its default."
         )
     if config.rounds.count > 1 and not 0 < config.rounds.bootstrap_fraction < 1:
         raise UserError(

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from selffilter.config import Config, flatten, read_run_config, to_yaml, validate
+from selffilter.config import FRESH, Config, flatten, read_run_config, to_yaml, validate
 from selffilter.errors import UserError
 from selffilter.planning import round_steps, scores_from
-from selffilter.stages.score import link
 from selffilter.store import (
     STAGES,
     RunStore,
     iterate_jsonl,
+    link,
     read_json,
     write_json,
     write_jsonl,
@@ -25,6 +25,9 @@ FIXED = (
     "pool.caption_key",
     "pool.subset",
     "model.name",
+    "model.pretrained",
+    "model.unlocked_image_groups",
+    "model.unlocked_text_groups",
     "train.global_batch_size",
     "select.probe_fraction",
     "select.probe_max_rows",
@@ -63,7 +66,7 @@ def fork(source: RunStore, config: Config, from_round: int) -> RunStore:
         shared.append((from_round, "score"))
     for round_, stage in shared:
         for path in sorted(source.stage(round_, stage).iterdir()):
-            link(path, store.stage(round_, stage))
+            link(path, store.stage(round_, stage) / path.name)
     for round_ in range(from_round + 1):
         records = iterate_jsonl(source.round(round_) / "metrics.jsonl")
         kept = [r for r in records if round_ < from_round or r["stage"] in ("train", "evaluate")]
@@ -85,13 +88,13 @@ def refuse_misfit(old: Config, new: Config, from_round: int) -> None:
     for key in FIXED:
         if a[key] != b[key]:
             raise UserError(f"a fork keeps {key}={a[key]!r}; {b[key]!r} needs a run of its own.")
-    shared = [[r for r in c.rounds.fresh_weights_at if r <= from_round] for c in (old, new)]
-    if set(shared[0]) != set(shared[1]):
-        raise UserError(
-            f"of rounds 0 to {from_round}, which are shared, {shared[0] or 'none'} began with "
-            f"fresh weights: rounds.fresh_weights_at={new.rounds.fresh_weights_at} needs a run of "
-            "its own."
-        )
+    for key in FRESH:
+        shared = [sorted({r for r in c[key] if r <= from_round}) for c in (a, b)]
+        if shared[0] != shared[1]:
+            raise UserError(
+                f"of rounds 0 to {from_round}, which are shared, {shared[0] or 'none'} began anew "
+                f"by {key}: {b[key]} needs a run of its own."
+            )
     if from_round >= new.rounds.count:
         raise UserError(f"the new run has {new.rounds.count} rounds: none is number {from_round}.")
     ends = [round_steps(config)[from_round].end for config in (old, new)]

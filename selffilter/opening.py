@@ -6,7 +6,9 @@ import hashlib
 from pathlib import Path
 
 from selffilter import environment
-from selffilter.clip.model import find_recipe
+from selffilter.clip.checkpoint import fingerprint
+from selffilter.clip.model import ClipRecipe, find_recipe
+from selffilter.clip.starting import build_to_train, pretrained_weights
 from selffilter.config import Config, read_run_config, refuse_changed, to_yaml
 from selffilter.errors import UserError
 from selffilter.evaluation.sets import open_sets
@@ -17,7 +19,7 @@ from selffilter.planning import outlook
 from selffilter.pool.base import Base
 from selffilter.pool.index import Pool
 from selffilter.scoring.given import GivenScores
-from selffilter.scoring.signals import find_signal
+from selffilter.scoring.signals.find import find_signal
 from selffilter.store import RunStore, read_json, write_json, write_text
 from selffilter.tracking.console import Screen
 
@@ -32,7 +34,8 @@ def open_run(config: Config, store: RunStore, screen: Screen, stop: StopRequest)
         UserError: For whatever would end the run later.
         Stopped: When asked to, while indexing.
     """
-    find_recipe(config.model.name)
+    recipe = find_recipe(config.model.name, config.model.pretrained)
+    build_to_train(recipe, config.model, fresh=False, device="meta")
     open_sets(config.evaluate.zero_shot)
     if config.score.signal == "given":
         GivenScores(Path(str(config.score.given_scores)))
@@ -48,6 +51,11 @@ def open_run(config: Config, store: RunStore, screen: Screen, stop: StopRequest)
                 f"pool.subset={config.pool.subset} has changed since the run was begun with it: "
                 "put the file back, or give the new run another name (name=…)."
             )
+        if record.get("pretrained_fingerprint") != _pretrained(config, recipe):
+            raise UserError(
+                f"model.pretrained={config.model.pretrained} has changed since the run was begun "
+                "with it: put the weights back, or give the new run another name (name=…)."
+            )
         _pool(config, pinned).check_shards(config.pool.allow_pipe)
         _check_truth(config, _pool(config, pinned))
         for difference in environment.version_differences(record):
@@ -61,9 +69,16 @@ def open_run(config: Config, store: RunStore, screen: Screen, stop: StopRequest)
     _check_truth(config, pool)
     described = environment.describe(config.seed)
     subset = {"subset_sha256": _subset_hash(config)} if config.pool.subset else {}
-    write_json(record_path, described | {"pool": pinned} | subset)
+    weights = _pretrained(config, recipe)
+    begun = {"pretrained_fingerprint": weights} if weights else {}
+    write_json(record_path, described | {"pool": pinned} | subset | begun)
     write_text(store.config_path, to_yaml(config))
     return pinned
+
+
+def _pretrained(config: Config, recipe: ClipRecipe) -> str | None:
+    name = config.model.pretrained
+    return None if name is None else fingerprint(pretrained_weights(recipe, name))
 
 
 def _subset_hash(config: Config) -> str | None:

@@ -87,6 +87,18 @@ def weights_since(config: Config, round_: int) -> int:
     return max((r for r in config.rounds.fresh_weights_at if r <= round_), default=0)
 
 
+def schedule_since(config: Config, round_: int) -> int:
+    """Return the round that began with the schedule that this one goes on with."""
+    anew = [*config.rounds.fresh_weights_at, *config.rounds.fresh_schedule_at]
+    return max((r for r in anew if r <= round_), default=0)
+
+
+def optimizer_since(config: Config, round_: int) -> int:
+    """Return the round that began with the optimizer that this one goes on with."""
+    anew = [*config.rounds.fresh_weights_at, *config.rounds.fresh_optimizer_at]
+    return max((r for r in anew if r <= round_), default=0)
+
+
 def stages_of(config: Config, round_: int) -> tuple[str, ...]:
     """Return the stages of a round: the last one scores and selects only if asked to."""
     last = round_ == config.rounds.count - 1

@@ -62,6 +62,17 @@ def copy_atomically(source: Path, target: Path) -> None:
         write_atomically(target, lambda file: shutil.copyfileobj(original, file))
 
 
+def link(source: Path, target: Path) -> None:
+    """Hard-link a finished file, or copy it where that fails; one that is there stays."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        return
+    try:
+        os.link(source, target)
+    except OSError:
+        copy_atomically(source, target)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON, atomically."""
     text = json.dumps(value, indent=2, ensure_ascii=False, default=_plain)
@@ -161,6 +172,9 @@ class Lease:
     `flock` and bare process numbers do not work across hosts; a heartbeat does. A lease whose
     process is gone (same host) or whose heartbeat stopped is taken over, with a word about it.
 
+    Attributes:
+        was_left: Whether it was taken over: a process ended here without time to clear up.
+
     Raises:
         UserError: On entering, when another live process holds the run directory.
     """
@@ -173,6 +187,7 @@ class Lease:
     ) -> None:
         self.path = Path(root) / "lease.json"
         self._say, self._on_loss = say, on_loss
+        self.was_left = False
         self._token = uuid.uuid4().hex
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
@@ -232,6 +247,7 @@ class Lease:
         why = "its process is gone" if dead else f"its last heartbeat is {age:.0f} s old"
         self._say(f"taking over the lease of {holder.get('host')}:{holder.get('pid')}: {why}")
         self.path.unlink(missing_ok=True)
+        self.was_left = True
 
     def _beat(self) -> None:
         while not self._stop.wait(LEASE_HEARTBEAT_S):

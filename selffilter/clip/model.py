@@ -12,7 +12,7 @@ from typing import Any
 
 import open_clip
 import torch
-from open_clip.transform import PreprocessCfg, image_transform_v2
+from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
@@ -39,8 +39,15 @@ class ClipRecipe:
     name: str
     preprocess: dict[str, Any]
 
-    def build(self, device: torch.device | str = "cpu") -> nn.Module:
-        """Build the model with fresh weights, drawn from torch's generator."""
+    def build(
+        self, device: torch.device | str = "cpu", *, patch_dropout: float | None = None
+    ) -> nn.Module:
+        """Build the model with fresh weights, drawn from torch's generator.
+
+        Args:
+            device: Where it goes.
+            patch_dropout: Share of the patches dropped in training; None: as the architecture says.
+        """
         config = self.model_config
         begins_at = {}
         if config.get("init_logit_bias") is not None and "init_logit_scale" not in config:
@@ -48,7 +55,11 @@ class ClipRecipe:
             begins_at["init_logit_scale"] = SIGMOID_LOGIT_SCALE
         with quiet():
             model: nn.Module = open_clip.create_model(
-                self.name, device=device, output_dict=True, **begins_at
+                self.name,
+                device=device,
+                output_dict=True,
+                force_patch_dropout=patch_dropout,
+                **begins_at,
             )
         return model
 
@@ -102,8 +113,13 @@ class ClipRecipe:
         return config
 
 
-def find_recipe(name: str) -> ClipRecipe:
+def find_recipe(name: str, pretrained: str | None = None) -> ClipRecipe:
     """Look up a model to train by open_clip's name, or by the path of a JSON model config.
+
+    Args:
+        name: The name, or the path.
+        pretrained: A tag of open_clip's for its weights: what they were fed is what they are fed
+            (mean, std, interpolation, …). Anything else does not matter here.
 
     Raises:
         UserError: If open_clip does not know it, or its tokenizer cannot be had.
@@ -111,7 +127,11 @@ def find_recipe(name: str) -> ClipRecipe:
     name = find_architecture(name)
     with torch.device("meta"), quiet():
         shell = open_clip.create_model(name, device="meta")
-    recipe = ClipRecipe(name, dict(open_clip.get_model_preprocess_cfg(shell)))
+    fed = dict(open_clip.get_model_preprocess_cfg(shell))
+    if pretrained is not None and not Path(pretrained).is_file():
+        published = open_clip.get_pretrained_cfg(name, pretrained) or {}
+        fed = merge_preprocess_dict(fed, published) | {"size": fed["size"]}
+    recipe = ClipRecipe(name, fed)
     if "hf_tokenizer_name" in recipe.model_config["text_cfg"]:
         _check_tokenizer(recipe)
     return recipe

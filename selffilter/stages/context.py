@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from selffilter.clip.compiling import compile_towers
 from selffilter.clip.model import ClipRecipe, find_recipe, load_weights
 from selffilter.config import Config
 from selffilter.evaluation.evaluate import EvaluationSettings, evaluate
@@ -68,7 +69,7 @@ class RunContext:
             team=team,
             screen=screen,
             tracker=tracker,
-            recipe=find_recipe(config.model.name),
+            recipe=find_recipe(config.model.name, config.model.pretrained),
             pool=pool,
             base=Base.of(pool, config),
             schedule=round_steps(config),
@@ -132,6 +133,8 @@ class RunContext:
         """Return the model that a round's training left for scoring, on the device, in eval."""
         model = self.recipe.build()
         model.load_state_dict(load_weights(self.store.model(round_)))
+        if self.config.hardware.compile:
+            compile_towers(model)
         return model.to(self.team.device).eval()
 
     def zero_shot(self, model: nn.Module, steps: RoundSteps, step: int, stage: str) -> Summary:

@@ -5,7 +5,6 @@ Leaves ``scores/SSSSS.parquet``, one file a shard: the file is there = the shard
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import torch
@@ -20,10 +19,15 @@ from selffilter.scoring.given import (
 from selffilter.scoring.pool_pass import PoolPass
 from selffilter.scoring.signals import find_signal
 from selffilter.stages.context import RunContext, Summary
-from selffilter.store import copy_atomically
+from selffilter.store import link
 from selffilter.tables import shard_file
 
-AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16, "bf16-true": torch.bfloat16}
+AUTOCAST = {
+    "32-true": None,
+    "bf16-mixed": torch.bfloat16,
+    "bf16-true": torch.bfloat16,
+    "16-mixed": torch.float16,
+}
 """The dtype that encodes, by ``hardware.precision``; similarities are float32 in any case."""
 
 
@@ -42,7 +46,8 @@ def score(context: RunContext, steps: RoundSteps) -> Summary:
         _score_with_model(context, round_, mine, folder)
     elif source == "carried":
         for shard in mine:
-            link(shard_file(context.store.stage(round_ - 1, "score"), shard), folder)
+            before = shard_file(context.store.stage(round_ - 1, "score"), shard)
+            link(before, folder / before.name)
     else:
         _score_without_model(context, round_, mine, folder)
     context.team.wait_for_all()
@@ -89,15 +94,3 @@ def _score_with_model(context: RunContext, round_: int, shards: list[int], folde
             context.stop.check()
 
         pool_pass.score_shards(shards, folder, round_, bank, progress)
-
-
-def link(path: Path, folder: Path) -> None:
-    """Hard-link a finished (immutable) file into another folder, or copy it where that fails."""
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / path.name
-    if target.exists():
-        return
-    try:
-        os.link(path, target)
-    except OSError:
-        copy_atomically(path, target)

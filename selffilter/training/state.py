@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from selffilter.errors import UserError
-from selffilter.store import write_atomically
+from selffilter.store import link, write_atomically
 
 _NOT_A_STATE = (RuntimeError, TypeError, EOFError, pickle.UnpicklingError, ValueError)
 
@@ -31,16 +31,32 @@ class TrainState:
         model: Weights.
         ema: Their moving average.
         optimizer: The optimizer's state dict.
+        skipped: How many of the steps since the weights were fresh were skipped.
+        loss_scale: Of fp16: `LossScale.state`.
     """
 
     step: int
     model: dict[str, Tensor]
     ema: dict[str, Tensor]
     optimizer: dict[str, Any]
+    skipped: int = 0
+    loss_scale: tuple[float, int] | None = None
 
-    def save(self, path: Path) -> None:
-        """Write the state atomically."""
+    def save(self, path: Path, keep: int = 1) -> None:
+        """Write the state atomically.
+
+        Args:
+            path: The file.
+            keep: How many states are to be left; with more than one, each stands there by its step
+                too (see `saved_by_step`), and the oldest ones go.
+        """
         write_atomically(path, lambda file: torch.save(asdict(self), file))
+        if keep > 1:
+            by_step = path.with_name(f"step-{self.step:010d}.ckpt")
+            by_step.unlink(missing_ok=True)
+            link(path, by_step)
+            for old in saved_by_step(path)[:-keep]:
+                old.unlink()
 
     @classmethod
     def load(cls, path: Path) -> TrainState:
@@ -60,3 +76,13 @@ class TrainState:
                 f"{path} is no training state of selffilter's, or it is cut off ({why}). Remove it "
                 "to begin this round again."
             ) from error
+
+
+def saved_by_step(path: Path) -> list[Path]:
+    """Return the states that `TrainState.save` left beside a state by their steps, oldest first."""
+    return sorted(path.parent.glob("step-*.ckpt"))
+
+
+def newest(path: Path) -> str | None:
+    """Return a state's name, or if it was removed that of the newest beside it, or None."""
+    return next((p.name for p in (path, *reversed(saved_by_step(path))) if p.exists()), None)

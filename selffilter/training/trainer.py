@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ import lightning as L
 import numpy as np
 import torch
 import torch.distributed as dist
+from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
@@ -31,7 +32,8 @@ from selffilter.pool.prefetch import Ahead, NoAhead
 from selffilter.pool.reading import BatchRequest, PoolDataset, loader_over
 from selffilter.pool.row_reader import Reads
 from selffilter.team import Team
-from selffilter.training.batch_plan import BatchPlan
+from selffilter.training.batch_plan import BatchPlan, Rows
+from selffilter.training.measure import forget_peak_memory, peak_memory_mb
 from selffilter.training.module import ClipTraining
 from selffilter.training.state import TrainState
 
@@ -42,7 +44,8 @@ class StepReport:
 
     Attributes:
         step: Optimizer steps of the run.
-        loss: Mean over the global batches since the last report.
+        loss: Mean over the global batches since the last report, without skipped ones; NaN if all
+            were.
         learning_rate: Of the last step.
         logit_scale: 1/τ after it.
         valid: Share of valid rows since the last report.
@@ -51,6 +54,11 @@ class StepReport:
         read_mb: Megabytes read from shards since the last report, over all ranks.
         read_requests: In so many requests.
         read_ahead: Share of the bytes that batches wanted which lay here already.
+        step_s: Mean seconds a step since the last report.
+        peak_memory_mb: Most memory a rank has used so far, as in `peak_memory_mb`.
+        skipped_steps: Steps since the last report with a loss or gradient that was not finite; not
+            those that a loss scale was lowered for.
+        loss_scale: Of fp16, after the last step; None without.
     """
 
     step: int
@@ -63,6 +71,24 @@ class StepReport:
     read_mb: float
     read_requests: int
     read_ahead: float
+    step_s: float
+    peak_memory_mb: float
+    skipped_steps: int
+    loss_scale: float | None
+
+
+class NotFinite(Exception):
+    """More steps were skipped than may be, as their loss or gradient was not finite.
+
+    Attributes:
+        step: The last of them, counted over the run from 0.
+        rows_B: The rows of its global batch.
+        skipped: How many steps were skipped.
+    """
+
+    def __init__(self, step: int, rows_B: Rows, skipped: int) -> None:
+        super().__init__(f"{skipped} steps skipped, the last one is step {step}")
+        self.step, self.rows_B, self.skipped = step, rows_B, skipped
 
 
 @dataclass(frozen=True)
@@ -129,13 +155,18 @@ class _Watch(L.Callback):
         *,
         report_every: int,
         checkpoint_every: int,
+        checkpoint_every_s: float,
+        max_skipped: int,
+        segment: Segment,
         should_stop: Callable[[], bool],
         ahead: Ahead,
     ) -> None:
         self._team = team
+        self._max_skipped, self._segment = max_skipped, segment
         self._ahead, self._fetched = ahead, Reads()
         self._report, self._report_every = report, report_every
         self._checkpoint, self._checkpoint_every = checkpoint, checkpoint_every
+        self._checkpoint_every_s = checkpoint_every_s
         self._should_stop = should_stop
         self._on_sigterm = signal.getsignal(signal.SIGTERM)
 
@@ -144,8 +175,10 @@ class _Watch(L.Callback):
         # and ends the fit before anything is saved (2.6.6). The stop is ours to agree on.
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._on_sigterm)
+        self._skipped = int(module.skips[0])
+        forget_peak_memory(module.device)
         self._restart_counts(module.device)
-        self._batch_end = time.perf_counter()
+        self._saved_at = self._batch_end = time.perf_counter()
 
     def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
         self._waited += time.perf_counter() - self._batch_end
@@ -154,18 +187,18 @@ class _Watch(L.Callback):
         self, trainer: Any, module: ClipTraining, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         loss = outputs["loss"] if isinstance(outputs, dict) else outputs
-        self._sums += torch.stack(
-            [loss.float(), batch["valid"].float().mean(), torch.ones_like(loss)]
-        )
+        taken = 1 - module.found_inf
+        loss = torch.where(taken > 0, loss.float(), 0.0)
+        self._sums += torch.stack([loss, taken, batch["valid"].float().mean()])
+        self._steps += 1
         self._reads += batch["reads"]
         self._samples += len(batch["row"]) * self._team.size
         # Alone: at once. With others: at a report, where all learn of it at the same step.
         stop = self._team.size == 1 and self._should_stop()
         if module.step % self._report_every == 0:
             stop = self._make_report(module) or stop
-        if self._team.is_main and (stop or module.step % self._checkpoint_every == 0):
-            _refuse_nonfinite(float(self._sums[0]), module.step)
-            self._checkpoint(snapshot(module))
+        if self._team.is_main and (stop or self._is_to_be_saved(module.step)):
+            self._save(module)
         if stop:
             raise Stopped
         self._batch_end = time.perf_counter()
@@ -173,16 +206,27 @@ class _Watch(L.Callback):
     def on_exception(self, trainer: Any, module: ClipTraining, exception: BaseException) -> None:
         # A batch could not be read: the state is that of the step before it, and whole.
         if isinstance(exception, StoreGone) and self._team.is_main:
-            self._checkpoint(snapshot(module))
+            self._save(module)
 
     def on_train_end(self, trainer: Any, module: ClipTraining) -> None:
         if self._samples:
             self._make_report(module)
 
+    def _save(self, module: ClipTraining) -> None:
+        # With too many skipped steps the next report ends this: gone on with, it would again.
+        if int(module.skips[0]) <= max(self._max_skipped, self._skipped):
+            self._checkpoint(snapshot(module))
+        self._saved_at = time.perf_counter()
+
+    def _is_to_be_saved(self, step: int) -> bool:
+        since_s = time.perf_counter() - self._saved_at
+        return step % self._checkpoint_every == 0 or since_s >= self._checkpoint_every_s
+
     def _make_report(self, module: ClipTraining) -> bool:
         """Report on rank 0; returns whether any rank was asked to stop."""
         asked = torch.tensor([float(self._should_stop())], device=module.device)
         sums = torch.cat([self._sums, asked])
+        memory = torch.tensor(peak_memory_mb(module.device), device=module.device)
         fetched = self._ahead.reads()
         self._reads += torch.tensor(list(vars(fetched.since(self._fetched)).values())).to(
             module.device
@@ -191,40 +235,42 @@ class _Watch(L.Callback):
         if dist.is_initialized():
             dist.all_reduce(sums)
             dist.all_reduce(self._reads)
-        loss, valid = (sums[:2] / sums[2]).tolist()
-        _refuse_nonfinite(loss, module.step)
+            dist.all_reduce(memory, dist.ReduceOp.MAX)
+        loss_sum, taken, valid_sum, asked_sum = sums.tolist()
+        skipped, last_skipped = module.skips.tolist()
         reads = Reads(*self._reads.tolist())
         seconds = time.perf_counter() - self._since
         if self._team.is_main:
             self._report(
                 StepReport(
                     step=module.step,
-                    loss=loss,
+                    loss=loss_sum / taken if taken else math.nan,
                     learning_rate=float(module.optimizers().param_groups[0]["lr"]),
                     logit_scale=1 / temperature(module.model),
-                    valid=valid,
+                    valid=valid_sum / (self._steps * self._team.size),
                     samples_per_s=self._samples / seconds,
                     data_wait=self._waited / seconds,
                     read_mb=reads.read_bytes / 1e6,
                     read_requests=reads.requests,
                     read_ahead=reads.packed_bytes / max(1, reads.wanted_bytes),
+                    step_s=seconds / self._steps,
+                    peak_memory_mb=float(memory),
+                    skipped_steps=skipped - self._skipped,
+                    loss_scale=module.loss_scale.state()[0] if module.loss_scale else None,
                 )
             )
+        if skipped > self._max_skipped and skipped > self._skipped:
+            plan, begin = self._segment.plan, self._segment.begin
+            raise NotFinite(last_skipped, plan.rank_batch(last_skipped - begin, 0, 1), skipped)
+        self._skipped = skipped
         self._restart_counts(module.device)
-        return bool(sums[3] > 0)
+        return asked_sum > 0
 
     def _restart_counts(self, device: torch.device) -> None:
         self._sums = torch.zeros(3, device=device)
         self._reads = torch.zeros(len(vars(Reads())), dtype=torch.int64, device=device)
-        self._samples, self._waited, self._since = 0, 0.0, time.perf_counter()
-
-
-def _refuse_nonfinite(loss: float, step: int) -> None:
-    if not math.isfinite(loss):
-        raise RuntimeError(
-            f"the loss is {loss} at step {step}. Begin a new run with a lower train.learning_rate "
-            "or with train.clip_grad_norm, or fork this one from an earlier round with them."
-        )
+        self._steps = self._samples = 0
+        self._waited, self._since = 0.0, time.perf_counter()
 
 
 def snapshot(module: ClipTraining) -> TrainState:
@@ -235,6 +281,8 @@ def snapshot(module: ClipTraining) -> TrainState:
         model={n: v.detach().cpu() for n, v in module.model.state_dict().items()},
         ema={n: v.detach().cpu() for n, v in module.ema.items()},
         optimizer=optimizer.state_dict(),
+        skipped=int(module.skips[0]),
+        loss_scale=module.loss_scale.state() if module.loss_scale else None,
     )
 
 
@@ -251,8 +299,12 @@ def fit(
     report_every: int,
     checkpoint: Callable[[TrainState], None],
     checkpoint_every: int,
+    checkpoint_every_s: float = math.inf,
+    max_skipped: int = 0,
     should_stop: Callable[[], bool] = lambda: False,
     ahead: Ahead | None = None,
+    static_graph: bool = False,
+    callbacks: Sequence[L.Callback] = (),
 ) -> TrainState:
     """Train from the module's step to the end of the segment; return the state there.
 
@@ -266,12 +318,19 @@ def fit(
         deterministic: As Lightning's ``deterministic``.
         report: Called on rank 0 every `report_every` steps.
         report_every: Steps.
-        checkpoint: Called on rank 0 every `checkpoint_every` steps, and when stopped.
+        checkpoint: Called on rank 0 every `checkpoint_every` steps, when `checkpoint_every_s` have
+            passed since the last call, and when stopped.
         checkpoint_every: Steps.
+        checkpoint_every_s: Seconds.
+        max_skipped: How many steps may be skipped since the weights were fresh; looked at whenever
+            there is a report.
         should_stop: Asked after each step; with several ranks, at each report.
         ahead: Is told what coming batches will need; None: nothing is fetched ahead.
+        static_graph: As torch's DDP has it, with several ranks.
+        callbacks: More of Lightning's.
 
     Raises:
+        NotFinite: If more steps were skipped.
         Stopped: After `should_stop` said so; the state was given to `checkpoint`.
         StoreGone: If a shard cannot be read; on rank 0 the state was given to `checkpoint`.
     """
@@ -282,6 +341,9 @@ def fit(
         checkpoint,
         report_every=report_every,
         checkpoint_every=checkpoint_every,
+        checkpoint_every_s=checkpoint_every_s,
+        max_skipped=max_skipped,
+        segment=segment,
         should_stop=should_stop,
         ahead=ahead,
     )
@@ -289,8 +351,12 @@ def fit(
         accelerator="gpu" if team.device.type == "cuda" else "cpu",
         devices=team.local_size,
         num_nodes=team.nodes,
-        strategy="auto" if team.size == 1 else DDPStrategy(broadcast_buffers=False),
-        precision=precision,  # type: ignore[arg-type]
+        strategy=(
+            DDPStrategy(broadcast_buffers=False, static_graph=static_graph)
+            if team.size > 1
+            else "auto"
+        ),
+        **_precision(precision, team.device),
         deterministic=deterministic,
         max_steps=segment.end - module.step,
         max_epochs=1,
@@ -299,7 +365,7 @@ def fit(
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        callbacks=[watch],
+        callbacks=[watch, *callbacks],
     )
     sampler = PlanSampler(segment, module.step, team, ahead)
     with warnings.catch_warnings():
@@ -311,6 +377,15 @@ def fit(
             checkpoint(snapshot(module))
         raise Stopped
     return snapshot(module)
+
+
+def _precision(precision: str, device: torch.device) -> dict[str, Any]:
+    if precision != "16-mixed":
+        return {"precision": precision}
+    # Lightning's own scaler asks the host at each step; the module's does not. And Lightning would
+    # make bf16 of it on a CPU.
+    off = torch.amp.GradScaler(device.type, enabled=False)
+    return {"plugins": [MixedPrecision("16-mixed", device.type, scaler=off)]}
 
 
 def move(state: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from selffilter.errors import UserError
 from selffilter.pool.row_reader import Reads
 from selffilter.team import Team
 from selffilter.training.feature_caching import refuse_batch_norm
+from selffilter.training.loss_scale import LossScale
 from selffilter.training.module import ClipTraining, adamw, fresh_ema
 from selffilter.training.trainer import Segment, fit
 
@@ -121,7 +122,9 @@ class Plan:
         return torch.arange(B)[rank * B // ranks : (rank + 1) * B // ranks].numpy()
 
 
-def train(model, team=None, *, micro, precision="32-true", steps=None, **options):
+def train(
+    model, team=None, *, micro=None, precision="32-true", steps=None, static_graph=False, **options
+):
     """Run the trainer over all patterns.
 
     Returns:
@@ -142,7 +145,7 @@ def train(model, team=None, *, micro, precision="32-true", steps=None, **options
         module, Patterns(next(model.parameters()).dtype), Segment(Plan(), 0, steps or len(VALID)),
         team or Team(torch.device("cpu")), precision=precision, workers=0, deterministic=False,
         report=lambda report: None, report_every=1, checkpoint=lambda state: None,
-        checkpoint_every=100,
+        checkpoint_every=100, static_graph=static_graph,
     )  # fmt: skip
     return list(zip(module.losses, optimizers[0].seen, strict=True))
 
@@ -162,6 +165,7 @@ def on_a_rank(rank, ranks, folder):
     found = {case: train(clip(case[0]), team, micro=case[1]) for case in CASES}
     # Four rows at a time, however many ranks there are; a quarter of the patches are dropped.
     found["dropout"] = train(clip("softmax", 0.25), team, micro=4, steps=2)
+    found["static"] = train(clip("softmax"), team, static_graph=True)
     torch.save(found, f"{folder}/rank{rank}.pt")
     dist.destroy_process_group()
 
@@ -172,7 +176,8 @@ def trained(request, tmp_path_factory):
     ranks = request.param
     if ranks == 1:
         found = {case: train(clip(case[0]), micro=case[1]) for case in CASES}
-        return [found | {"dropout": train(clip("softmax", 0.25), micro=4, steps=2)}]
+        found["dropout"] = train(clip("softmax", 0.25), micro=4, steps=2)
+        return [found | {"static": train(clip("softmax"), static_graph=True)}]
     folder = tmp_path_factory.mktemp("ranks")
     # One process imports torch for all of them.
     multiprocessing.set_forkserver_preload(["selffilter.training.trainer"])
@@ -212,6 +217,17 @@ def test_loss_and_gradients_are_those_of_one_dense_graph(trained, expected, loss
             assert all(gradients[name].abs() > 1e-3 for name in numbers)
 
 
+def test_a_static_graph_changes_nothing(trained):
+    for of_rank in trained:
+        for (loss, got), (expected_loss, wanted) in zip(
+            of_rank["static"], of_rank["softmax", None], strict=True
+        ):
+            torch.testing.assert_close(loss, expected_loss, rtol=0, atol=1e-12)
+            assert got.keys() == wanted.keys()
+            for name, gradient in wanted.items():
+                torch.testing.assert_close(got[name], gradient, rtol=0, atol=1e-12)
+
+
 def test_as_many_rows_at_a_time_drop_the_same_patches_on_any_number_of_ranks(trained):
     alone = train(clip("softmax", 0.25), micro=4, steps=2)
     for of_rank in trained:
@@ -248,15 +264,18 @@ def test_both_passes_drop_the_same_patches_and_the_gradient_is_that_of_one_graph
         torch.testing.assert_close(gradients[name], gradient, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "16-mixed"])
 @pytest.mark.parametrize("loss", BIAS)
 def test_in_half_precision_micro_batches_change_the_gradients_by_rounding_alone(loss, precision):
     exact = train(clip(loss, dtype=torch.float32), micro=None, steps=1)[0][1]
     dtype = torch.bfloat16 if precision == "bf16-true" else torch.float32
-    whole, parts = (
-        train(clip(loss, dtype=dtype), micro=micro, precision=precision, steps=1)[0][1]
-        for micro in (None, 5)
-    )
+
+    def trained_in(micro):
+        scale = LossScale(torch.device("cpu"), 16.0) if precision == "16-mixed" else None
+        model = clip(loss, dtype=dtype)
+        return train(model, micro=micro, precision=precision, steps=1, loss_scale=scale)[0][1]
+
+    whole, parts = map(trained_in, (None, 5))
     for name, gradient in exact.items():
         off = [(found[name].float() - gradient).norm() for found in (whole, parts)]
         # Both are off by rounding, the parts not much more than the whole.
