@@ -17,10 +17,17 @@ set -euo pipefail
 launcher=""
 asked=0
 
+# A process that is only just beginning dies of USR1, and torchrun may start all of them again: where
+# this file is, they end at once.
+home="$(mktemp -d)"
+export SELFFILTER_STOP_FILE="$home/asked"
+trap 'rm -rf "$home"' EXIT
+
 # The workers are torchrun's children. Where there are none yet, nothing is lost by ending torchrun.
 # shellcheck disable=SC2329 # the trap calls it
 pass_on() {
     asked=$((asked + 1))
+    : > "$SELFFILTER_STOP_FILE"
     [[ -z $launcher ]] && return
     pkill -USR1 -P "$launcher" || kill -TERM "$launcher" || true
 }

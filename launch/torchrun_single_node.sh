@@ -7,6 +7,8 @@
 # Ctrl-C (or TERM or USR1 to this script) saves and stops; the same command goes on with the run.
 #
 #   NPROC_PER_NODE   processes, one a GPU; must divide train.global_batch_size   [gpu: one each]
+#   MAX_RESTARTS     how often all processes begin again, from the last checkpoint, when one has
+#                    crashed or was killed (not after a stop or a mistake)       [2]
 #   PYTHON           the interpreter that has selffilter                         [python]
 #
 # Without a GPU: NPROC_PER_NODE=2 launch/torchrun_single_node.sh … hardware.accelerator=cpu
@@ -22,5 +24,5 @@ exec bash "$(dirname "${BASH_SOURCE[0]}")/stoppable.sh" \
     "${PYTHON:-python}" -m torch.distributed.run \
     --standalone \
     --nproc-per-node="${NPROC_PER_NODE:-gpu}" \
-    --max-restarts=0 \
+    --max-restarts="${MAX_RESTARTS:-2}" \
     -m selffilter run "$@"

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-import errno
+import dataclasses
 import os
 import shlex
 import sys
+import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from selffilter import __version__, pool_commands, subset_commands
-from selffilter.errors import StoreGone, UserError
+from selffilter.endings import (
+    EXIT_CRASH,
+    EXIT_STOPPED,
+    EXIT_USER_ERROR,
+    Ending,
+    ending_of,
+    final_before,
+    is_last_attempt,
+    note_final,
+)
+from selffilter.errors import UserError
 
 app = typer.Typer(
     name="selffilter",
@@ -23,13 +34,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
-EXIT_STOPPED = 75
-"""EX_TEMPFAIL: the run stopped and is saved; the same command goes on with it."""
-
-CANNOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR)
-"""What is wrong with a place and not with the program: one sentence instead of a traceback."""
+_SPEAKS_WITHIN_S = 5.0
+"""torchrun ends all ranks as soon as one is gone: those with nothing to say go last."""
 
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Fields of the config.")
@@ -41,30 +48,23 @@ Only = Annotated[
 
 def main() -> None:
     """Run the command line; a user's mistake ends in one sentence and exit code 2."""
+    before = final_before()
+    if before is not None:
+        # torchrun starts again whatever has not ended with 0. What was said is far above by now.
+        _end(before, speak=is_last_attempt() and _is_first_here(), at_once=_is_first_here())
     try:
         app(standalone_mode=True)
-    except UserError as error:
-        if int(os.environ.get("RANK", 0)) == 0:
-            print(f"selffilter: {error}", file=sys.stderr)
-        sys.exit(EXIT_USER_ERROR)
-    except StoreGone as error:
-        print(
-            f"selffilter: rank {os.environ.get('RANK', 0)}: {error}. What is saved stays; once it "
-            f"can be read again, the same command goes on:  {_command()}",
-            file=sys.stderr,
-        )
-        sys.exit(EXIT_STOPPED)
-    except OSError as error:
-        if error.errno not in CANNOT_WRITE:
+    except Exception as error:
+        ending = ending_of(error)
+        if ending.code == EXIT_CRASH:
             raise
-        where = f"{error.filename}: " if error.filename else ""
-        print(
-            f"selffilter: cannot write: {where}{error.strerror}. Make room, or choose another "
-            "place; then the same command goes on.",
-            file=sys.stderr,
-        )
-        sys.exit(EXIT_USER_ERROR)
+        if not isinstance(error, UserError):
+            _end(ending)
+        # The ranks have not met yet (see `_with_team`): all make the same mistake.
+        _end(dataclasses.replace(ending, rank=0), speak=_is_first_here())
     except SystemExit as stop:
+        if stop.code == EXIT_USER_ERROR:  # typer has said what is wrong with the command
+            note_final(Ending(EXIT_USER_ERROR, "no such command: see above"))
         if stop.code == EXIT_INTERRUPTED:  # typer makes it of a KeyboardInterrupt, and is silent
             print(
                 "selffilter: stopped at once; the same command goes on from what was saved last.",
@@ -400,16 +400,49 @@ def _missing(error: ImportError, extra: str) -> UserError:
 def _with_team(accelerator: str, work: Any) -> None:
     """Join the other ranks, work, and leave in good order."""
     _quieten()
-    from selffilter.interrupt import Stopped
+    from selffilter.interrupt import Stopped, TornDown
     from selffilter.team import join_team
 
     team = join_team(accelerator)
     try:
         work(team)
-    except Stopped:
-        team.say(f"stopped and saved. The same command goes on:  {_command()}")
+    except TornDown:
+        team.say(f"ended by torchrun. What is saved stays; the same command goes on:  {_command()}")
         sys.exit(EXIT_STOPPED)
+    except Stopped as stopped:
+        team.tell(stopped)
+        team.say(f"stopped and saved. The same command goes on:  {_command()}")
+        team.leave_after_main()
+        note_final(ending_of(stopped))
+        sys.exit(EXIT_STOPPED)
+    except Exception as error:
+        team.tell(error)
+        mine, other = ending_of(error), team.another_ended()
+        if other is not None and (mine.code == EXIT_CRASH or mine.message == other.message):
+            # A collective that broke when the other left, or the same mistake: it has been said,
+            # but on another node, to another screen.
+            _end(other, speak=other.node != mine.node and _is_first_here())
+        if mine.code == EXIT_CRASH:
+            raise
+        _end(mine)
     team.leave()
+
+
+def _end(ending: Ending, *, speak: bool = True, at_once: bool = False) -> NoReturn:
+    """Say why, or leave that to another rank, and exit; a final end is not to be repeated."""
+    note_final(ending)
+    if speak:
+        whose = f"rank {ending.rank}: " if ending.rank else ""
+        again = f":  {_command()}" if ending.code == EXIT_STOPPED else ""
+        print(f"selffilter: {whose}{ending.message}{again}", file=sys.stderr, flush=True)
+    elif "TORCHELASTIC_RUN_ID" in os.environ and not at_once:
+        time.sleep(_SPEAKS_WITHIN_S)
+    sys.exit(ending.code)
+
+
+def _is_first_here() -> bool:
+    """Whether this rank speaks for those of its node that would say the same."""
+    return int(os.environ.get("LOCAL_RANK", 0)) == 0
 
 
 def _command() -> str:

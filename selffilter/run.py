@@ -13,9 +13,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
+from selffilter.begun import sweep_folder
 from selffilter.config import Config
 from selffilter.errors import UserError
-from selffilter.interrupt import StopRequest
+from selffilter.interrupt import Stopped, StopRequest
 from selffilter.opening import open_run
 from selffilter.planning import RoundSteps, check_ranks, last_stage, round_steps, stages_of
 from selffilter.stages.context import RunContext, Summary
@@ -47,17 +48,24 @@ def run(config: Config, team: Team, screen: Screen, only: str | None = None) -> 
     Raises:
         UserError: For what the user can mend; before any training where that is possible.
         Stopped: When asked to stop by a signal; all is saved.
+        TornDown: When torchrun ends the ranks.
     """
     check_ranks(config, team.size)
     store = RunStore(config.run_dir)
     stop = StopRequest()
     lease = Lease(store.root, screen.say, stop.ask) if team.is_main else contextlib.nullcontext()
-    with stop, lease:
+    team.while_waiting = stop.check_torn_down
+    with stop, lease as held:
+        if isinstance(held, Lease) and held.was_left:
+            sweep_folder(store.root)  # the other ranks write nothing before rank 0's first decision
         pinned = team.decide(lambda: open_run(config, store, screen, stop))
         tracker = open_trackers(config, store, silent=not team.is_main)
         context = RunContext.of(config, store, team, screen, tracker, stop, pinned)
         try:
             rounds(context, only)
+        except Stopped:
+            stop.check_torn_down()
+            raise
         finally:
             tracker.close()
     return store

@@ -69,8 +69,29 @@ def link(source: Path, target: Path) -> None:
         return
     try:
         os.link(source, target)
+    except FileExistsError:
+        return  # another process was faster
     except OSError:
         copy_atomically(source, target)
+
+
+def write_once(path: Path, write: Callable[[Path], object]) -> None:
+    """Make a file that several processes need, if it is not there: the first to finish gives it.
+
+    What is there stays, so that all of them read the same, even where each would make another.
+
+    Args:
+        path: The file.
+        write: Makes it under the name that it is given.
+    """
+    if path.exists():
+        return
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        write(aside)
+        link(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -3,14 +3,19 @@
 Rank 0 reads the run directory and decides; it publishes the decision in torch.distributed's
 key-value store and the others wait there, not in a collective: NCCL's watchdog ends a run after
 ten minutes of waiting in a collective, while rank 0 may select from 10⁸ rows for longer.
+
+A rank that fails says why in the same store: the others, whose collectives break a moment later or
+who wait for it, end for that reason and not with a traceback of their own.
 """
 
 from __future__ import annotations
 
-import datetime
+import contextlib
 import json
 import os
 import sys
+import time
+import uuid
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -19,9 +24,14 @@ import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
+from selffilter.endings import AnotherEnded, Ending, ending_of
 from selffilter.errors import UserError
+from selffilter.interrupt import Stopped, TornDown
 
-_PATIENCE = datetime.timedelta(days=7)
+_LOOK_EVERY_S = (0.002, 0.2)
+"""Waiting ranks look this often, at first and later on."""
+_PATIENCE_S = 600.0
+"""How long ranks wait for one another at the beginning, and for rank 0 to save at the end."""
 
 
 class Store(Protocol):
@@ -36,7 +46,7 @@ class Store(Protocol):
     def add(self, key: str, amount: int) -> int:
         """See torch.distributed.Store."""
 
-    def wait(self, keys: list[str], timeout: datetime.timedelta) -> None:
+    def check(self, keys: list[str]) -> bool:
         """See torch.distributed.Store."""
 
 
@@ -48,6 +58,7 @@ class Team:
         size: The number of processes.
         local_size: The number of processes on this node.
         device: Where this process computes.
+        while_waiting: Called again and again while this rank waits for others; may raise.
     """
 
     def __init__(
@@ -63,6 +74,7 @@ class Team:
         self.rank = rank
         self.size = size
         self.local_size = local_size
+        self.while_waiting: Callable[[], None] = lambda: None
         self._store = store
         self._calls = 0
 
@@ -77,37 +89,57 @@ class Team:
         return self.size // self.local_size
 
     def decide(self, decision: Callable[[], Any]) -> Any:
-        """Let rank 0 compute a JSON-able value; every rank returns it, or its error.
+        """Let rank 0 compute a JSON-able value; every rank returns it.
 
         All ranks must make the same calls in the same order.
+
+        Raises:
+            AnotherEnded: On the other ranks, if it fails on rank 0.
         """
         if self._store is None:
             return decision()
-        key = f"selffilter/{self._next()}"
+        key = self._next()
         if self.is_main:
             try:
-                message = {"value": decision()}
+                value = decision()
             except BaseException as error:
-                known = isinstance(error, UserError)
-                self._store.set(key, json.dumps({"error": str(error) or repr(error), "u": known}))
+                self.tell(error)
                 raise
-            self._store.set(key, json.dumps(message))
-        self._store.wait([key], _PATIENCE)
-        message = json.loads(self._store.get(key))
-        if "error" in message:
-            # Rank 0 tells the user why; the others only have to end.
-            kind = UserError if message["u"] else RuntimeError
-            raise kind(f"rank 0 stopped: {message['error']}")
-        return message["value"]
+            self._store.set(key, json.dumps(value))
+        self._wait(key)
+        return json.loads(self._store.get(key))
 
     def wait_for_all(self) -> None:
-        """Return when every rank has come here, however unequal their work was."""
+        """Return when every rank has come here, however unequal their work was.
+
+        Raises:
+            AnotherEnded: If a rank has ended and will not come.
+        """
         if self._store is None:
             return
-        key = f"selffilter/{self._next()}"
+        key = self._next()
         if self._store.add(f"{key}/count", 1) == self.size:
             self._store.set(key, "all")
-        self._store.wait([key], _PATIENCE)
+        self._wait(key)
+
+    def tell(self, error: BaseException) -> None:
+        """Tell the other ranks why this one ends; the first to tell is heard."""
+        if self._store is None or isinstance(error, AnotherEnded | TornDown):
+            return
+        # The store may be what has failed: it is gone when torchrun is.
+        with contextlib.suppress(RuntimeError):
+            if self._store.add("ended/count", 1) == 1:
+                self._store.set("ended", ending_of(error).to_json())
+
+    def another_ended(self) -> Ending | None:
+        """Return how another rank has ended, if one has told."""
+        if self._store is None:
+            return None
+        with contextlib.suppress(RuntimeError):
+            if self._store.check(["ended"]):
+                ending = Ending.from_json(self._store.get("ended"))
+                return None if ending.rank == self.rank else ending
+        return None
 
     def say(self, message: str) -> None:
         """Print one line to stderr, once for the whole team."""
@@ -120,9 +152,36 @@ class Team:
             self.wait_for_all()
             dist.destroy_process_group()
 
-    def _next(self) -> int:
+    def leave_after_main(self) -> None:
+        """Leave once rank 0 has: it saves, and torchrun gives it 30 s more when another is gone."""
+        if self._store is None:
+            return
+        if self.is_main:
+            self._store.set("left", "")
+            return
+        with contextlib.suppress(RuntimeError):
+            _look_until(lambda: self._store is None or self._store.check(["left"]), _PATIENCE_S)
+
+    def _next(self) -> str:
         self._calls += 1
-        return self._calls
+        return f"call/{self._calls}"
+
+    def _wait(self, key: str) -> None:
+        # In looks and not in one call of the store's: signals are heard in between, and the
+        # failures of others.
+        store = self._store
+        assert store is not None
+
+        def is_there() -> bool:
+            if store.check([key]):
+                return True
+            self.while_waiting()
+            ending = self.another_ended()
+            if ending is not None:
+                raise Stopped if ending.stopped else AnotherEnded(ending)
+            return False
+
+        _look_until(is_there)
 
 
 def join_team(accelerator: str) -> Team:
@@ -149,8 +208,74 @@ def join_team(accelerator: str) -> Team:
     if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", 1)) == 1:
         return Team(device)
     store, rank, size = next(iter(rendezvous("env://")))
-    dist.init_process_group("nccl" if use_gpu else "gloo", store=store, rank=rank, world_size=size)
-    # A prefix of its own, so that our keys never meet torch's; the counter restarts with torchrun.
-    restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    own = PrefixStore(f"selffilter-{restart}", store)
+    # torchrun's store outlives the ranks that it starts again, and torch would find the addresses
+    # of those that were killed there (2.15, gloo: "Connection refused"). So each start has keys of
+    # its own; ours and torch's never meet.
+    start = meet(store, rank, size)
+    dist.init_process_group(
+        "nccl" if use_gpu else "gloo",
+        store=PrefixStore(f"{start}/torch", store),
+        rank=rank,
+        world_size=size,
+    )
+    own = PrefixStore(f"{start}/selffilter", store)
     return Team(device, rank=rank, size=size, local_size=local_size, store=own)
+
+
+def meet(store: Store, rank: int, size: int, patience_s: float = _PATIENCE_S) -> str:
+    """Agree on a name for this start of the ranks, in a store that knows earlier starts.
+
+    The number of torchrun's restart would not do: with several nodes, only the one where a rank
+    died counts it. So every rank asks with a word of its own, and rank 0 answers to that.
+
+    Args:
+        store: The keys of all starts.
+        rank: Of this process.
+        size: How many ranks there are.
+        patience_s: How long to wait for the others.
+
+    Returns:
+        The name, alike on all ranks.
+
+    Raises:
+        RuntimeError: If they do not come.
+    """
+    me = uuid.uuid4().hex
+    if rank:
+        store.set(f"selffilter/asks/{rank}", me)
+        answer = f"selffilter/answer/{me}"
+        if not _look_until(lambda: store.check([answer]), patience_s):
+            raise RuntimeError(f"rank 0 has not come within {patience_s:.0f} s")
+        start = store.get(answer).decode()
+        store.set(f"{start}/met/{rank}", "")
+        return start
+    start, missing = f"selffilter/start/{me}", set(range(1, size))
+
+    def all_met() -> bool:
+        # An earlier start's word may still lie there: it is answered in vain, and again later.
+        for other in sorted(missing):
+            if store.check([f"{start}/met/{other}"]):
+                missing.discard(other)
+            elif store.check([f"selffilter/asks/{other}"]):
+                word = store.get(f"selffilter/asks/{other}").decode()
+                store.set(f"selffilter/answer/{word}", start)
+        return not missing
+
+    if not _look_until(all_met, patience_s):
+        raise RuntimeError(
+            f"{len(missing)} of {size} ranks have not come within {patience_s:.0f} s, among them "
+            f"rank {min(missing)}"
+        )
+    return start
+
+
+def _look_until(is_so: Callable[[], bool], patience_s: float = float("inf")) -> bool:
+    """Look again and again, ever less often; returns whether it came about."""
+    pause_s, longest_s = _LOOK_EVERY_S
+    deadline = time.monotonic() + patience_s
+    while not is_so():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, longest_s)
+    return True
