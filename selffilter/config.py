@@ -97,10 +97,15 @@ class ScoreConfig:
     """The pass over the pool."""
 
     signal: str = "neg_clip_loss"
+    also: list[str] = field(default_factory=list)
+    target: str | None = None
+    reference: str | None = None
     weights: str = "ema"
     rescore: str = "each_round"
+    fraction: float = 1.0
     bank_size: int = 32_768
     batch_size: int = 512
+    keep_embeddings: bool = False
     given_scores: str | None = None
 
 
@@ -110,6 +115,7 @@ class SelectConfig:
 
     keep_fraction: list[float] = field(default_factory=lambda: [0.2, 0.27, 0.33, 0.4])
     diverse_fraction: list[float] = field(default_factory=lambda: [0.05])
+    memory_half_life: float = 0.0
     probe_fraction: float = 0.005
     probe_max_rows: int = 100_000
 
@@ -179,7 +185,7 @@ class Config:
 CHOICES: dict[str, tuple[str, ...]] = {
     "train.schedule": ("warmup_stable_decay", "cosine", "constant"),
     "score.weights": ("ema", "raw"),
-    "score.rescore": ("each_round", "once"),
+    "score.rescore": ("each_round", "unconsumed", "once"),
     "track.wandb": ("auto", "online", "offline", "disabled"),
     "hardware.accelerator": ("auto", "cpu", "gpu"),
     "hardware.precision": ("32-true", "bf16-mixed", "bf16-true", "16-mixed"),
@@ -223,6 +229,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "train.log_every_steps": (1, _INF),
     "score.bank_size": (2, _INF),
     "score.batch_size": (1, _INF),
+    "score.fraction": (1e-6, 1),
+    "select.memory_half_life": (0, _INF),
     "select.keep_fraction": (0, 1),
     "select.diverse_fraction": (0, 1),
     "select.probe_fraction": (0, 0.5),
@@ -246,6 +254,7 @@ MAY_CHANGE_ON_RESUME = (
     "train.log_every_steps",
     "train.profile",
     "score.batch_size",
+    "score.keep_embeddings",
     "evaluate",
     "track",
     "hardware",
@@ -421,6 +430,15 @@ def validate(config: Config) -> None:
             f"rounds.bootstrap_fraction={config.rounds.bootstrap_fraction} leaves no samples for "
             f"{'the bootstrap' if config.rounds.bootstrap_fraction == 0 else 'the later rounds'}; "
             "it must lie between 0 and 1, or rounds.count must be 1."
+        )
+    if config.score.signal in config.score.also or len(set(config.score.also)) < len(
+        config.score.also
+    ):
+        raise UserError(f"score.also={config.score.also} names a signal twice, or score.signal's.")
+    if config.score.signal == "given" and config.score.also:
+        raise UserError(
+            f"score.also={config.score.also} needs a model that scores; with score.signal=given "
+            "none does. `selffilter score` writes further signals of a finished run."
         )
     if config.score.signal == "given" and not config.score.given_scores:
         raise UserError("score.signal=given needs score.given_scores: a Parquet of uid and score.")

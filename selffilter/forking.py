@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from selffilter.clip.model import find_recipe
 from selffilter.config import FRESH, Config, flatten, read_run_config, to_yaml, validate
 from selffilter.errors import UserError
+from selffilter.inputs import fingerprints, inputs_of
 from selffilter.planning import round_steps, scores_from
 from selffilter.store import (
     STAGES,
@@ -65,15 +67,20 @@ def fork(source: RunStore, config: Config, from_round: int) -> RunStore:
     if model_scores and old.score == config.score and source.is_done(from_round, "score"):
         shared.append((from_round, "score"))
     for round_, stage in shared:
-        for path in sorted(source.stage(round_, stage).iterdir()):
-            link(path, store.stage(round_, stage) / path.name)
+        folder = source.stage(round_, stage)
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            link(path, store.stage(round_, stage) / path.relative_to(folder))
     for round_ in range(from_round + 1):
         records = iterate_jsonl(source.round(round_) / "metrics.jsonl")
         kept = [r for r in records if round_ < from_round or r["stage"] in ("train", "evaluate")]
         write_jsonl(store.round(round_) / "metrics.jsonl", kept)
     record = read_json(source.root / "environment.json")
     origin = {"run": str(Path(source.root).resolve()), "round": from_round}
-    write_json(store.root / "environment.json", record | {"forked_from": origin})
+    # Of the new run's own inputs: it may score otherwise.
+    recipe = find_recipe(config.model.name, config.model.pretrained)
+    common = {k: value for k, value in record.items() if k not in inputs_of(config, recipe)}
+    own = fingerprints(config, recipe) | {"forked_from": origin}
+    write_json(store.root / "environment.json", common | own)
     write_text(store.config_path, to_yaml(config))
     return store
 

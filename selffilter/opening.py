@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from selffilter import environment
-from selffilter.clip.checkpoint import fingerprint
-from selffilter.clip.model import ClipRecipe, find_recipe
-from selffilter.clip.starting import build_to_train, pretrained_weights
+from selffilter.clip.model import find_recipe
+from selffilter.clip.starting import build_to_train
 from selffilter.config import Config, read_run_config, refuse_changed, to_yaml
 from selffilter.errors import UserError
 from selffilter.evaluation.sets import open_sets
 from selffilter.evaluation.truth import Truth
 from selffilter.indexing import open_pool
+from selffilter.inputs import fingerprints, inputs_of
 from selffilter.interrupt import StopRequest
 from selffilter.planning import outlook
 from selffilter.pool.base import Base
 from selffilter.pool.index import Pool
 from selffilter.scoring.given import GivenScores
 from selffilter.scoring.signals.find import find_signal
+from selffilter.scoring.signals.signal import Need
 from selffilter.store import RunStore, read_json, write_json, write_text
+from selffilter.targets import open_target
 from selffilter.tracking.console import Screen
 
 
@@ -40,22 +41,18 @@ def open_run(config: Config, store: RunStore, screen: Screen, stop: StopRequest)
     if config.score.signal == "given":
         GivenScores(Path(str(config.score.given_scores)))
     else:
-        find_signal(config.score.signal)
+        check_signals(config)
     record_path = store.root / "environment.json"
     if store.config_path.exists() and record_path.exists():
         refuse_changed(read_run_config(store.config_path), config)
         record = read_json(record_path)
         pinned: dict[str, str] = record["pool"]
-        if record.get("subset_sha256") != _subset_hash(config):
-            raise UserError(
-                f"pool.subset={config.pool.subset} has changed since the run was begun with it: "
-                "put the file back, or give the new run another name (name=…)."
-            )
-        if record.get("pretrained_fingerprint") != _pretrained(config, recipe):
-            raise UserError(
-                f"model.pretrained={config.model.pretrained} has changed since the run was begun "
-                "with it: put the weights back, or give the new run another name (name=…)."
-            )
+        for key, (field, now) in inputs_of(config, recipe).items():
+            if record.get(key) != now:
+                raise UserError(
+                    f"{field} has changed since the run was begun with it: put it back, or give "
+                    "the new run another name (name=…)."
+                )
         _pool(config, pinned).check_shards(config.pool.allow_pipe)
         _check_truth(config, _pool(config, pinned))
         for difference in environment.version_differences(record):
@@ -68,25 +65,39 @@ def open_run(config: Config, store: RunStore, screen: Screen, stop: StopRequest)
     outlook(config, base.size, pool.rows, flops=1, parameters=0)
     _check_truth(config, pool)
     described = environment.describe(config.seed)
-    subset = {"subset_sha256": _subset_hash(config)} if config.pool.subset else {}
-    weights = _pretrained(config, recipe)
-    begun = {"pretrained_fingerprint": weights} if weights else {}
-    write_json(record_path, described | {"pool": pinned} | subset | begun)
+    write_json(record_path, described | {"pool": pinned} | fingerprints(config, recipe))
     write_text(store.config_path, to_yaml(config))
     return pinned
 
 
-def _pretrained(config: Config, recipe: ClipRecipe) -> str | None:
-    name = config.model.pretrained
-    return None if name is None else fingerprint(pretrained_weights(recipe, name))
+def check_signals(config: Config) -> None:
+    """Check that the signals are known and get what they need.
 
-
-def _subset_hash(config: Config) -> str | None:
-    path = config.pool.subset
-    try:
-        return None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    except OSError as error:
-        raise UserError(f"pool.subset={path} cannot be read: {error}") from error
+    Raises:
+        UserError: If not.
+    """
+    score, needs = config.score, set[Need]()
+    for name in (score.signal, *score.also):
+        asked_as = "score.signal" if name == score.signal else "score.also"
+        of_signal = find_signal(name, asked_as).needs
+        needs |= of_signal
+        if "target" in of_signal and score.target is None:
+            raise UserError(f"{asked_as}={name} needs a target set: score.target=FOLDER.")
+        if "reference" in of_signal and asked_as == "score.signal" and score.reference is None:
+            raise UserError(
+                f"score.signal={name} compares with the model of the round before, which round 0 "
+                "does not have: name a checkpoint (score.reference=…), or have it in score.also."
+            )
+    for field, need in (("target", "target"), ("reference", "reference")):
+        if getattr(score, field) is not None and need not in needs:
+            raise UserError(f"score.{field}={getattr(score, field)}: no signal needs it.")
+    if score.target is not None:
+        kind = open_target(score.target).kind
+        if "target_captions" in needs and kind != "retrieval":
+            raise UserError(
+                f"score.target={score.target} is a {kind} set: signals of its captions need one of "
+                "the kind retrieval."
+            )
 
 
 def _check_truth(config: Config, pool: Pool) -> None:

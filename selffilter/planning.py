@@ -73,6 +73,24 @@ def scores_from(config: Config, round_: int) -> str:
     return "carried" if config.score.rescore == "once" and round_ > 0 else "model"
 
 
+def ranks_by_merit(config: Config) -> bool:
+    """Whether rows are ranked by their places over rounds, and not by the latest score alone."""
+    score = config.score
+    return (
+        score.rescore == "unconsumed" or score.fraction < 1 or config.select.memory_half_life > 0
+    )
+
+
+def rows_scored(config: Config, round_: int, base_rows: int, pool_rows: int) -> float:
+    """Return how many rows a round's model scores, about: not those that keep their score."""
+    rows = float(pool_rows)
+    if config.score.rescore == "unconsumed" and round_:
+        on = selected_share(config, round_ - 1) * base_rows
+        consumed = round_steps(config)[round_].steps * config.train.global_batch_size
+        rows -= min(on, consumed)
+    return config.score.fraction * max(0.0, rows)
+
+
 def selected_share(config: Config, round_: int) -> float:
     """Return the share of the base that a round's selection will hold, about.
 
@@ -148,13 +166,12 @@ def compute_spent(
         for the final selection comes after all training and is not counted.
     """
     seen = round_steps(config)[-1].end * config.train.global_batch_size
-    passes = sum(scores_from(config, r) == "model" for r in range(config.rounds.count - 1))
-    a_pass = pool_rows + min(config.score.bank_size, base_rows)
+    passes = [r for r in range(config.rounds.count - 1) if scores_from(config, r) == "model"]
     return {
         "samples_seen": seen,
         "training_flops": TRAINING_TO_FORWARD * flops * seen,
-        "scoring_passes": passes,
-        "scoring_flops": flops * passes * a_pass,
+        "scoring_passes": len(passes),
+        "scoring_flops": flops * _rows_encoded(config, passes, base_rows, pool_rows),
     }
 
 
@@ -222,15 +239,16 @@ def outlook(
                 f"round {steps.round} consumes {consumed / on:.2f} of what is selected for it: "
                 "part of the selection is never trained on."
             )
-    passes = sum(
-        "score" in stages_of(config, r) and scores_from(config, r) == "model"
+    passes = [
+        r
         for r in range(config.rounds.count)
-    )
+        if "score" in stages_of(config, r) and scores_from(config, r) == "model"
+    ]
     training = float(TRAINING_TO_FORWARD) * flops * sum(row["samples"] for row in rows)
-    scoring = flops * passes * (pool_rows + min(config.score.bank_size, base_rows))
+    scoring = flops * _rows_encoded(config, passes, base_rows, pool_rows)
     if training and scoring / training > SCORING_SHARE_WARNED:
         warnings.append(
-            f"scoring costs {scoring / training:.2f} of training ({passes} passes over "
+            f"scoring costs {scoring / training:.2f} of training ({len(passes)} passes over "
             f"{pool_rows:,} rows): fewer rounds, or longer ones, would spend more on training."
         )
     disk = sum(
@@ -238,4 +256,10 @@ def outlook(
         for r in range(config.rounds.count)
         if "score" in stages_of(config, r)
     ) + config.rounds.count * 4.0 * parameters * (_STATE_COPIES + 1)
-    return Outlook(rows, training, scoring, passes, disk, warnings)
+    return Outlook(rows, training, scoring, len(passes), disk, warnings)
+
+
+def _rows_encoded(config: Config, rounds: list[int], base_rows: int, pool_rows: int) -> float:
+    """Return how many rows some rounds' scoring encodes, with the bank."""
+    bank = min(config.score.bank_size, base_rows)
+    return sum(bank + rows_scored(config, r, base_rows, pool_rows) for r in rounds)

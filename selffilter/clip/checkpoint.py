@@ -14,7 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from selffilter.clip.model import ClipRecipe, find_architecture, quiet
+from selffilter.clip.model import ClipRecipe, find_architecture, find_recipe, quiet
+from selffilter.config import Config, read_run_config
 from selffilter.errors import UserError
 
 CONFIG = "open_clip_config.json"
@@ -28,8 +29,8 @@ WEIGHTS = (
 
 _NAMED = 3
 _WAYS = (
-    "a run directory, an open_clip folder, ARCHITECTURE:FILE, ARCHITECTURE:TAG (as open_clip lists "
-    "them) or hf-hub:OWNER/NAME"
+    "a run directory, weights of its rounds (RUN/rounds/RRR/train/model.safetensors), an open_clip "
+    "folder, ARCHITECTURE:FILE, ARCHITECTURE:TAG (as open_clip lists them) or hf-hub:OWNER/NAME"
 )
 
 
@@ -56,7 +57,8 @@ def open_checkpoint(spec: str, device: torch.device | str = "cpu") -> Checkpoint
     """Open what the user names.
 
     Args:
-        spec: A run directory (its ``final/``); a folder of `CONFIG` and one of `WEIGHTS`;
+        spec: A run directory (its ``final/``); ``RUN/rounds/RRR/train/model.safetensors``; a
+            folder of `CONFIG` and one of `WEIGHTS`;
             ``ARCHITECTURE:FILE`` or ``ARCHITECTURE:TAG``, the architecture by open_clip's name or
             as the path of a JSON model config; ``local-dir:FOLDER``; ``hf-hub:OWNER/NAME``.
         device: Where it goes.
@@ -71,6 +73,11 @@ def open_checkpoint(spec: str, device: torch.device | str = "cpu") -> Checkpoint
         name = f"local-dir:{folder.resolve()}"
         model = _build(name, load_weights=False)
         fill(model, read_weights(_weights_in(folder)), f"{folder}/{CONFIG}")
+    elif (run_config := _run_config_of(Path(spec))) is not None:
+        recipe = find_recipe(run_config.model.name, run_config.model.pretrained)
+        name, pretrained, model = recipe.name, spec, recipe.build()
+        fill(model, read_weights(Path(spec)), name)
+        return _opened(name, pretrained, recipe, model, device)
     elif scheme == "hf-hub":
         name = spec
         model = _build(name, require_pretrained=True)
@@ -84,9 +91,7 @@ def open_checkpoint(spec: str, device: torch.device | str = "cpu") -> Checkpoint
     else:
         raise UserError(f"{spec!r} is no model: name {_WAYS}.")
     recipe = ClipRecipe(name, dict(open_clip.get_model_preprocess_cfg(model)))
-    return Checkpoint(
-        name, pretrained, recipe, model.to(device).eval(), fingerprint(model.state_dict())
-    )
+    return _opened(name, pretrained, recipe, model, device)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -159,6 +164,23 @@ def fingerprint(weights: dict[str, Tensor]) -> str:
     return digest.hexdigest()[:32]
 
 
+def _opened(
+    name: str, pretrained: str, recipe: ClipRecipe, model: nn.Module, device: torch.device | str
+) -> Checkpoint:
+    weights = fingerprint(model.state_dict())
+    return Checkpoint(name, pretrained, recipe, model.to(device).eval(), weights)
+
+
+def _run_config_of(path: Path) -> Config | None:
+    """Return the config of the run that weights lie in (RUN/rounds/RRR/train/FILE), if any."""
+    if not path.is_file() or len(path.absolute().parents) < 5:
+        return None
+    config = path.absolute().parents[3] / "config.yaml"
+    if path.absolute().parents[2].name != "rounds" or not config.is_file():
+        return None
+    return read_run_config(config)
+
+
 def _model_folder(folder: Path) -> Path:
     if (folder / CONFIG).is_file():
         return folder
@@ -167,7 +189,7 @@ def _model_folder(folder: Path) -> Path:
     if (folder / "config.yaml").is_file():
         raise UserError(
             f"{folder} is a run that is not finished: it has no final/. Finish it, or name the "
-            "weights of a round: ARCHITECTURE:RUN/rounds/RRR/train/model.safetensors."
+            "weights of a round: RUN/rounds/RRR/train/model.safetensors."
         )
     raise UserError(f"{folder} is neither a run directory nor an open_clip folder with {CONFIG}.")
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from selffilter.clip.model import encode, encode_image, encode_text
-from selffilter.scoring.facts import Facts
-from selffilter.scoring.signals import Signal
+from selffilter.scoring.signals.facts import Facts, Pairs
+from selffilter.scoring.signals.signal import Signal
 
 
 def encode_captions(model: nn.Module, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
@@ -32,35 +32,45 @@ def encode_captions(model: nn.Module, image: Tensor, text: Tensor) -> tuple[Tens
     return encode_image(model, image), torch.cat(texts)
 
 
-def score_rows(
-    signal: Signal,
-    image_features_BD: Tensor,
-    text_features_TD: Tensor,
-    row_B: Tensor,
-    caption_of_T: Tensor,
-    facts: Facts,
-) -> Tensor:
+def score_rows(signal: Signal, pairs: Pairs, caption_of_T: Tensor, facts: Facts) -> Tensor:
     """Score rows: the mean of the scores of each row's image with each of its captions.
 
     A signal is asked for at most B pairs at a time, so that memory does not grow with T.
 
+    Args:
+        signal: What scores pairs.
+        pairs: B rows, but all T captions in ``text_features_BD`` (and in that of the reference).
+        caption_of_T: See above.
+        facts: What the signal needs.
+
     Returns:
         (B,) float32.
     """
-    size = len(row_B)
+    size = len(pairs.row_B)
     if len(caption_of_T) == size:
-        return signal(image_features_BD, text_features_TD, row_B, facts).float()
+        return signal(pairs, facts).float()
     score_T = torch.cat(
         [
-            signal(image_features_BD[of_t], text_td, row_B[of_t], facts)
-            for of_t, text_td in zip(
-                caption_of_T.split(size), text_features_TD.split(size), strict=True
-            )
+            signal(_with_captions(pairs, slice(first, first + size), caption_of_T), facts)
+            for first in range(0, len(caption_of_T), size)
         ]
     )
     # Segment by segment: an index_add has no order of summation on a GPU.
     lengths = torch.bincount(caption_of_T, minlength=size)
     return torch.segment_reduce(score_T.double(), "mean", lengths=lengths).float()
+
+
+def _with_captions(pairs: Pairs, captions: slice, caption_of_T: Tensor) -> Pairs:
+    """Pair some of the captions with their images."""
+    of_t = caption_of_T[captions]
+    flipped = pairs.flipped_image_features_BD
+    return Pairs(
+        pairs.image_features_BD[of_t],
+        pairs.text_features_BD[captions],
+        pairs.row_B[of_t],
+        None if flipped is None else flipped[of_t],
+        pairs.reference and _with_captions(pairs.reference, captions, caption_of_T),
+    )
 
 
 def first_captions(text_features_TD: Tensor, caption_of_T: Tensor, rows: int) -> Tensor:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from selffilter.pool import uids
 from selffilter.pool.base import Base
 from selffilter.pool.failures import Failure
+from selffilter.scoring.afresh import NEVER
 from selffilter.tables import scores_schema
 
 
@@ -19,8 +22,12 @@ def score_table(
     columns: dict[str, NDArray[np.float32]],
     failures_n: NDArray[np.uint8],
     round_: int,
+    earlier: pa.Table | None = None,
 ) -> pa.Table:
     """Put the rows that were looked at and those known to be unusable into one table.
+
+    A row that was not looked at keeps what an earlier table says of it; without one it has no
+    score, no failure, and was scored in round `afresh.NEVER`.
 
     Args:
         base: Tells the probe, and the defects known to the index.
@@ -28,30 +35,40 @@ def score_table(
         rows_n: The rows that were looked at.
         columns: Signal → its value for each of them, (n,) float32.
         failures_n: The verdict on each of them, (n,) uint8.
-        round_: What `scored_round` says.
+        round_: What `scored_round` says of them.
+        earlier: The shard's table of an earlier round.
     """
     pool = base.pool
     rows_N = pool.shard_rows(shard)
     place_n = rows_n - pool.first_row[shard]
-    failure_N = np.zeros(len(rows_N), np.uint8)
+
+    def before(name: str, otherwise: float, dtype: DTypeLike) -> NDArray[Any]:
+        if earlier is None or name not in earlier.column_names:
+            return np.full(len(rows_N), otherwise, dtype)
+        return earlier[name].to_numpy().copy()
+
+    failure_N = before("failure", 0, np.uint8)
     defect_rows, defect_failures = pool.defects(shard)
     failure_N[defect_rows - pool.first_row[shard]] = defect_failures
     failure_N[place_n] = failures_n
 
-    def spread(column_n: NDArray[np.float32]) -> pa.Array:
-        column_N = np.full(len(rows_N), np.nan, np.float32)
+    def spread(name: str, column_n: NDArray[np.float32]) -> pa.Array:
+        column_N = before(name, np.nan, np.float32)
         column_N[place_n] = column_n
         return pa.array(column_N)
+
+    round_N = before("scored_round", NEVER, np.int32)
+    round_N[place_n] = round_
 
     return pa.Table.from_arrays(
         [
             pa.array(rows_N),
             uids.to_arrow(pool.shard_uids(shard)),
-            *(spread(column) for column in columns.values()),
+            *(spread(name, column_n) for name, column_n in columns.items()),
             pa.array(failure_N),
             pa.array(base.in_probe(rows_N) & (failure_N == Failure.none)),
             pa.array(base.outside(shard) & (failure_N == Failure.none)),
-            pa.array(np.full(len(rows_N), round_, np.int32)),
+            pa.array(round_N),
         ],
         schema=scores_schema(list(columns)),
     )

@@ -37,21 +37,18 @@ class Cue:
 
 
 def memorisation_cue(
-    consumed_scores: NDArray[np.float32], probe_scores: NDArray[np.float32], threshold: float
+    consumed_scores: NDArray[np.float32], probe_scores: NDArray[np.float32]
 ) -> Cue:
-    """Compare rows that were trained on with rows that never are, both below the threshold.
+    """Compare rows that were trained on with rows that never are, both outside the confident share.
 
     Only *diverse* rows may stand among the consumed: they were drawn, not chosen for their score.
     Leaving the confident out on both sides compares like with like.
 
     Args:
-        consumed_scores: Scores of consumed diverse rows.
-        probe_scores: Scores of probe rows.
-        threshold: Rows with this score or a better one are left out; NaN leaves none out.
+        consumed_scores: Scores of consumed diverse rows that are not confident.
+        probe_scores: Scores of probe rows that would not be.
     """
-    cut = threshold if threshold == threshold else float("inf")
-    seen = consumed_scores[consumed_scores < cut].astype(np.float64)
-    never = probe_scores[probe_scores < cut].astype(np.float64)
+    seen, never = (x.astype(np.float64) for x in (consumed_scores, probe_scores))
     if len(seen) < 2 or len(never) < 2:
         return Cue(float("nan"), float("nan"), float("nan"), len(seen), len(never))
     difference = float(seen.mean() - never.mean())

@@ -30,6 +30,7 @@ class Scores(NamedTuple):
         failure_N: uint8, `Failure`.
         probe_N: bool.
         outside_N: bool; not in ``pool.subset``.
+        scored_round_N: int32, the round whose model gave the score.
     """
 
     rows_N: NDArray[np.int64]
@@ -37,6 +38,7 @@ class Scores(NamedTuple):
     failure_N: NDArray[np.uint8]
     probe_N: NDArray[np.bool_]
     outside_N: NDArray[np.bool_]
+    scored_round_N: NDArray[np.int32]
 
     @property
     def in_base(self) -> NDArray[np.bool_]:
@@ -46,8 +48,8 @@ class Scores(NamedTuple):
 
 
 def read_scores(folder: Path, shards: int, signal: str) -> Scores:
-    """Read one signal of a score table; 15 bytes a row."""
-    columns = ["row", signal, "failure", "probe", "outside"]
+    """Read one signal of a score table; 19 bytes a row."""
+    columns = ["row", signal, "failure", "probe", "outside", "scored_round"]
     tables = [read_table(shard_file(folder, shard), columns) for shard in range(shards)]
     whole = pa.concat_tables(tables)
     return Scores(*(whole[name].to_numpy() for name in columns))

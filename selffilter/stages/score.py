@@ -8,8 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import nn
 
+from selffilter.clip.reference import open_reference
+from selffilter.evaluation.evaluate import EvaluationSettings
 from selffilter.planning import RoundSteps, scores_from
+from selffilter.scoring.afresh import Afresh
+from selffilter.scoring.embeddings.folder import EmbeddingWriter
 from selffilter.scoring.given import (
     GivenScores,
     carried_verdicts,
@@ -17,10 +22,14 @@ from selffilter.scoring.given import (
     write_given_scores,
 )
 from selffilter.scoring.pool_pass import PoolPass
-from selffilter.scoring.signals import find_signal
+from selffilter.scoring.signals.facts import Target
+from selffilter.scoring.signals.find import find_signal
+from selffilter.scoring.signals.signal import Need
 from selffilter.stages.context import RunContext, Summary
 from selffilter.store import link
 from selffilter.tables import shard_file
+from selffilter.targets import encode_target, open_target
+from selffilter.training.batch_plan import exposures
 
 AUTOCAST = {
     "32-true": None,
@@ -72,25 +81,68 @@ def _score_without_model(context: RunContext, round_: int, shards: list[int], fo
 
 def _score_with_model(context: RunContext, round_: int, shards: list[int], folder: Path) -> None:
     c = context.config
+    model = context.scorer(round_)
+    signals = {name: find_signal(name) for name in (c.score.signal, *c.score.also)}
+    needs = frozenset[Need]().union(*(signal.needs for signal in signals.values()))
+    reference = _reference(context, round_) if "reference" in needs else None
+    if reference is None:
+        # The first round has none before it: its table lacks these columns.
+        signals = {n: signal for n, signal in signals.items() if "reference" not in signal.needs}
     pool_pass = PoolPass(
-        context.scorer(round_),
+        model,
         context.dataset(train=False),
         context.base,
-        {c.score.signal: find_signal(c.score.signal)},
+        signals,
         batch_size=c.score.batch_size,
         workers=c.hardware.workers,
         autocast=AUTOCAST[c.hardware.precision],
+        target=_target(context, model) if "target" in needs else None,
+        reference=reference,
     )
     bank = None
     if pool_pass.needs_bank:
         path = folder / "bank.safetensors"
         context.team.decide(lambda: pool_pass.write_bank(path, c.score.bank_size))
         bank = pool_pass.read_bank(path)
-    rows = sum(len(context.base.readable(s)) for s in shards if not shard_file(folder, s).exists())
+    afresh = _afresh(context, round_)
+    rows = sum(len(afresh.rows(s)) for s in shards if not shard_file(folder, s).exists())
+    embeddings = None
+    if c.score.keep_embeddings:
+        made_by = {"run": c.name, "round": round_, "model": str(context.store.model(round_))}
+        width = int(context.recipe.model_config["embed_dim"])
+        embeddings = EmbeddingWriter(folder / "embeddings", width, context.pool.shards, made_by)
     with context.screen.bar(f"round {round_}  score", rows) as bar:
 
         def progress(samples: int) -> None:
             bar.advance(samples)
             context.stop.check()
 
-        pool_pass.score_shards(shards, folder, round_, bank, progress)
+        pool_pass.score_shards(
+            shards, folder, round_, bank, progress, afresh=afresh, embeddings=embeddings
+        )
+
+
+def _afresh(context: RunContext, round_: int) -> Afresh:
+    c, consumed = context.config, None
+    steps = context.schedule[round_]
+    if c.score.rescore == "unconsumed":
+        consumed, _ = exposures(context.plan(steps), steps.steps)
+    before = context.store.stage(round_ - 1, "score") if round_ else None
+    return Afresh(context.base, c.seed, round_, c.score.fraction, consumed, before)
+
+
+def _target(context: RunContext, model: nn.Module) -> Target:
+    c = context.config
+    data = open_target(str(c.score.target))
+    settings = EvaluationSettings(
+        c.score.batch_size, c.hardware.workers, autocast=AUTOCAST[c.hardware.precision]
+    )
+    return encode_target(model, context.recipe, data, settings)
+
+
+def _reference(context: RunContext, round_: int) -> nn.Module | None:
+    """Return the model that signals compare the scorer with; None if there is none yet."""
+    if context.config.score.reference is not None:
+        spec, device = context.config.score.reference, context.team.device
+        return open_reference(spec, context.recipe, device, "score.reference").model
+    return context.scorer(round_ - 1) if round_ else None

@@ -21,8 +21,8 @@ from selffilter.pool.base import Base
 from selffilter.pool.decoding import decode_image
 from selffilter.pool.index import Pool, build_index
 from selffilter.pool.reading import BatchRequest, PoolDataset
-from selffilter.scoring.cosine import Cosine
 from selffilter.scoring.pool_pass import PoolPass
+from selffilter.scoring.signals.cosine import Cosine
 from selffilter.tables import read_table, shard_file
 
 TINY = Path(__file__).parent.parent.parent / "configs" / "models" / "tiny.json"

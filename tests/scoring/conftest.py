@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from selffilter.scoring.facts import Bank, Facts
+from selffilter.scoring.embeddings.folder import EmbeddingWriter, open_folder
+from selffilter.scoring.signals.facts import Bank, Facts, Pairs
 
 TAU = 0.01
 
@@ -24,7 +25,12 @@ def case():
     bank = Bank(image[of_bank], text[of_bank], row[of_bank])
     rows = slice(54, 94)
     return SimpleNamespace(
-        image=image[rows], text=text[rows], row=row[rows], bank=bank, facts=Facts(TAU, bank)
+        image=image[rows],
+        text=text[rows],
+        row=row[rows],
+        pairs=Pairs(image[rows], text[rows], row[rows]),
+        bank=bank,
+        facts=Facts(TAU, bank),
     )
 
 
@@ -53,3 +59,33 @@ def reference():
 def log_sum(cosines):
     logits = np.sort(np.array(cosines) / TAU)
     return logits[-1] + np.log(np.exp(logits - logits[-1]).sum())
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Write features as embeddings of our own, shard by shard; row i has the uid i unless told."""
+
+    def stored(image, text, sizes=None, uids=None, name="embeddings"):
+        count, width = image.shape
+        sizes = sizes or [count]
+        rows = np.arange(count)
+        uids = np.stack([np.zeros_like(rows), rows], 1).astype(np.uint64) if uids is None else uids
+        writer = EmbeddingWriter(tmp_path / name, width, len(sizes), {"model": "of a test"})
+        for shard, stop in enumerate(np.cumsum(sizes)):
+            part = slice(stop - sizes[shard], stop)
+            writer.write(shard, rows[part], uids[part], [(image[part], text[part])])
+        return open_folder(tmp_path / name)
+
+    return stored
+
+
+def features(rows, width, seed, spread=0.2):
+    """Unit features near each other, as float16 would keep them."""
+    generator = torch.Generator().manual_seed(seed)
+    near = F.normalize(1 + spread * torch.randn(rows, width, generator=generator), dim=-1)
+    return F.normalize(near.half().float(), dim=-1)
+
+
+@pytest.fixture
+def make_features():
+    return features

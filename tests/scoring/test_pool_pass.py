@@ -13,7 +13,7 @@ from selffilter.pool.failures import Failure
 from selffilter.pool.index import Pool, build_index
 from selffilter.pool.reading import PoolDataset
 from selffilter.scoring.pool_pass import PoolPass
-from selffilter.scoring.signals import find_signal
+from selffilter.scoring.signals.find import find_signal
 from selffilter.tables import read_table, shard_file
 
 SIGNALS = ("cosine", "neg_clip_loss")

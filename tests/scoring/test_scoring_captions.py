@@ -7,10 +7,10 @@ from torch.nn import functional as F
 
 from selffilter.clip.model import find_recipe
 from selffilter.scoring.captions import encode_captions, first_captions, score_rows
-from selffilter.scoring.cosine import Cosine
-from selffilter.scoring.facts import Bank
-from selffilter.scoring.neg_clip_loss import NegClipLoss
-from selffilter.scoring.pair_probability import PairProbability
+from selffilter.scoring.signals.cosine import Cosine
+from selffilter.scoring.signals.facts import Bank, Pairs
+from selffilter.scoring.signals.neg_clip_loss import NegClipLoss
+from selffilter.scoring.signals.pair_probability import PairProbability
 
 COUNTS = torch.tensor([1, 3, 1, 2, 7, 1] + [2] * 34)
 SIGNALS = [Cosine, NegClipLoss, PairProbability]
@@ -30,16 +30,14 @@ def several(case):
 @pytest.mark.parametrize("signal", SIGNALS)
 def test_a_score_is_the_mean_over_the_captions_of_a_row(signal, case, several):
     caption_of, text = several
-    scores = score_rows(signal(), case.image, text, case.row, caption_of, case.facts)
+    scores = score_rows(signal(), Pairs(case.image, text, case.row), caption_of, case.facts)
     assert scores.dtype == torch.float32
     for row in range(len(case.row)):
         of_row = text[caption_of == row]
         image, rows = case.image[row].expand(len(of_row), -1), case.row[row].repeat(len(of_row))
-        expected = signal()(image, of_row, rows, case.facts).mean()
+        expected = signal()(Pairs(image, of_row, rows), case.facts).mean()
         torch.testing.assert_close(scores[row], expected, rtol=1e-5, atol=1e-5)
-    single = score_rows(
-        signal(), case.image, case.text, case.row, torch.arange(len(case.row)), case.facts
-    )
+    single = score_rows(signal(), case.pairs, torch.arange(len(case.row)), case.facts)
     only = COUNTS == 1
     torch.testing.assert_close(scores[only], single[only], rtol=1e-5, atol=1e-5)
     assert not torch.isclose(scores[~only], single[~only], atol=1e-4).all()
@@ -48,22 +46,22 @@ def test_a_score_is_the_mean_over_the_captions_of_a_row(signal, case, several):
 @pytest.mark.parametrize("signal", SIGNALS)
 def test_with_one_caption_a_row_it_is_the_signal_bit_for_bit(signal, case):
     one = torch.arange(len(case.row))
-    scores = score_rows(signal(), case.image, case.text, case.row, one, case.facts)
-    assert torch.equal(scores, signal()(case.image, case.text, case.row, case.facts))
+    scores = score_rows(signal(), case.pairs, one, case.facts)
+    assert torch.equal(scores, signal()(case.pairs, case.facts))
 
 
 @pytest.mark.parametrize("signal", SIGNALS)
 def test_the_same_caption_several_times_scores_as_once(signal, case):
     caption_of = torch.arange(len(COUNTS)).repeat_interleave(COUNTS)
-    args = (case.text[caption_of], case.row, caption_of, case.facts)
-    scores = score_rows(signal(), case.image, *args)
-    once = signal()(case.image, case.text, case.row, case.facts)
+    pairs = Pairs(case.image, case.text[caption_of], case.row)
+    scores = score_rows(signal(), pairs, caption_of, case.facts)
+    once = signal()(case.pairs, case.facts)
     torch.testing.assert_close(scores, once, rtol=1e-5, atol=1e-5)
 
 
 def test_no_caption_of_a_row_in_the_bank_is_its_own_negative(case, several):
     caption_of, text = several
-    args = (case.image, text, case.row, caption_of)
+    args = (Pairs(case.image, text, case.row), caption_of)
     scores = score_rows(NegClipLoss(), *args, case.facts)
     in_bank = torch.isin(case.row, case.bank.row_M).nonzero()[:, 0].tolist()
     assert len(in_bank) == 10
@@ -83,7 +81,7 @@ def test_a_row_that_is_not_a_number_leaves_the_others_alone(case, several):
     caption_of, text = several
     image = case.image.clone()
     image[4] = torch.nan
-    scores = score_rows(Cosine(), image, text, case.row, caption_of, case.facts)
+    scores = score_rows(Cosine(), Pairs(image, text, case.row), caption_of, case.facts)
     assert scores.isnan().nonzero()[:, 0].tolist() == [4]
 
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from selffilter.scoring.facts import Facts
+from selffilter.scoring.signals.facts import Facts, Pairs
 
 
-def log_sums(
-    image_features_BD: Tensor, text_features_BD: Tensor, row_B: Tensor, facts: Facts
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Compare rows with the bank and with themselves.
+def log_sums(pairs: Pairs, facts: Facts) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Compare pairs with the bank and with themselves.
 
     Raises:
         ValueError: If there is no bank.
@@ -24,8 +22,9 @@ def log_sums(
     if facts.bank is None:
         raise ValueError("this signal needs a bank")
     bank, tau = facts.bank, facts.temperature
-    own_B = (image_features_BD * text_features_BD).sum(dim=-1)
-    same_BM = row_B[:, None] == bank.row_M[None, :]
+    image_BD, text_BD = pairs.image_features_BD, pairs.text_features_BD
+    own_B = (image_BD * text_BD).sum(dim=-1)
+    same_BM = pairs.row_B[:, None] == bank.row_M[None, :]
     sums = [
         torch.logsumexp(
             torch.cat([(features @ others.T).masked_fill(same_BM, -torch.inf), own_B[:, None]], 1)
@@ -33,8 +32,8 @@ def log_sums(
             dim=1,
         )
         for features, others in (
-            (image_features_BD, bank.text_features_MD),
-            (text_features_BD, bank.image_features_MD),
+            (image_BD, bank.text_features_MD),
+            (text_BD, bank.image_features_MD),
         )
     ]
     count_B = (~same_BM).sum(dim=1) + 1

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from selffilter.scoring.facts import Bank, Facts
-from selffilter.scoring.neg_clip_loss import NegClipLoss, published_offset
+from selffilter.scoring.signals.facts import Bank, Facts, Pairs
+from selffilter.scoring.signals.neg_clip_loss import NegClipLoss, published_offset
 
 
 def score(case, rows=slice(None)):
-    return NegClipLoss()(case.image[rows], case.text[rows], case.row[rows], case.facts)
+    return NegClipLoss()(Pairs(case.image[rows], case.text[rows], case.row[rows]), case.facts)
 
 
 def test_it_is_the_formula_in_float64_at_a_temperature_where_exp_would_overflow(case, reference):
@@ -32,7 +32,7 @@ def test_against_its_own_batch_it_is_the_contrastive_loss_of_each_pair(case):
     logits = image @ text.T / tau
     each = torch.arange(len(image))
     loss = sum(F.cross_entropy(part, each, reduction="none") for part in (logits, logits.T)) / 2
-    scores = NegClipLoss()(image, text, case.row, facts)
+    scores = NegClipLoss()(Pairs(image, text, case.row), facts)
     published = scores - published_offset(len(image), tau)
     torch.testing.assert_close(published, -tau * loss, rtol=0, atol=1e-8)
 
@@ -52,7 +52,7 @@ def test_a_row_of_the_bank_counts_itself_once(case):
     bank = Bank(
         case.bank.image_features_MD[keep], case.bank.text_features_MD[keep], case.bank.row_M[keep]
     )
-    case_without = NegClipLoss()(case.image, case.text, case.row, replace(case.facts, bank=bank))
+    case_without = NegClipLoss()(case.pairs, replace(case.facts, bank=bank))
     torch.testing.assert_close(case_without[-1], score(case)[-1], rtol=0, atol=1e-6)
     assert not torch.allclose(case_without[:-1], score(case)[:-1], rtol=0, atol=1e-6)
 
@@ -60,7 +60,7 @@ def test_a_row_of_the_bank_counts_itself_once(case):
 def test_a_caption_that_is_close_to_everything_is_pushed_down(case):
     text = case.text.clone()
     text[0] = F.normalize(case.bank.image_features_MD.sum(dim=0), dim=0)
-    generic = NegClipLoss()(case.image, text, case.row, case.facts)
+    generic = NegClipLoss()(Pairs(case.image, text, case.row), case.facts)
     cosine = (case.image * text).sum(-1)
     assert cosine.argsort().argsort()[0] > generic.argsort().argsort()[0]
 
@@ -68,9 +68,9 @@ def test_a_caption_that_is_close_to_everything_is_pushed_down(case):
 def test_temperatures_from_hot_to_the_coldest_give_finite_scores(case):
     for tau in (1e-3, 0.01, 0.07, 1.0, 100.0):
         facts = replace(case.facts, temperature=tau)
-        assert NegClipLoss()(case.image, case.text, case.row, facts).isfinite().all()
+        assert NegClipLoss()(case.pairs, facts).isfinite().all()
 
 
 def test_without_a_bank_it_says_so(case):
     with pytest.raises(ValueError, match="needs a bank"):
-        NegClipLoss()(case.image, case.text, case.row, Facts(0.07, None))
+        NegClipLoss()(case.pairs, Facts(0.07))

@@ -2,12 +2,12 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from selffilter.scoring.facts import Bank, Facts
-from selffilter.scoring.pair_probability import PairProbability
+from selffilter.scoring.signals.facts import Bank, Facts, Pairs
+from selffilter.scoring.signals.pair_probability import PairProbability
 
 
 def score(case, rows=slice(None)):
-    return PairProbability()(case.image[rows], case.text[rows], case.row[rows], case.facts)
+    return PairProbability()(Pairs(case.image[rows], case.text[rows], case.row[rows]), case.facts)
 
 
 def test_it_is_the_mean_log_probability_of_both_directions_in_float64(case, reference):
@@ -24,7 +24,9 @@ def test_against_its_own_batch_it_is_minus_the_contrastive_loss(case):
     logits = image @ text.T / tau
     each = torch.arange(len(image))
     loss = sum(F.cross_entropy(part, each, reduction="none") for part in (logits, logits.T)) / 2
-    scores = PairProbability()(image, text, case.row, Facts(tau, Bank(image, text, case.row)))
+    scores = PairProbability()(
+        Pairs(image, text, case.row), Facts(tau, Bank(image, text, case.row))
+    )
     torch.testing.assert_close(scores, -loss, rtol=0, atol=1e-12)
 
 
@@ -36,4 +38,16 @@ def test_the_split_into_batches_changes_nothing(case):
 def test_a_pair_alone_with_a_bank_of_itself_is_certain(case):
     one = slice(0, 1)
     bank = Bank(case.image[one], case.text[one], case.row[one])
-    assert PairProbability()(case.image[one], case.text[one], case.row[one], Facts(0.01, bank)) == 0
+    pairs = Pairs(case.image[one], case.text[one], case.row[one])
+    assert PairProbability()(pairs, Facts(0.01, bank)) == 0
+
+
+def test_for_a_sigmoid_model_it_is_the_log_probability_of_the_pair_by_itself(case):
+    """Zhai et al. (2023): p = σ(s/τ + b); no bank comes in."""
+    tau, bias = 0.1, -10.0
+    scores = PairProbability()(case.pairs, Facts(tau, logit_bias=bias))
+    own = (case.image.double() * case.text.double()).sum(-1)
+    expected = -torch.log1p(torch.exp(-(own / tau + bias)))
+    torch.testing.assert_close(scores.double(), expected, rtol=0, atol=1e-6)
+    assert scores.dtype == torch.float32
+    assert scores.argsort().tolist() == own.argsort().tolist()
