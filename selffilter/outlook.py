@@ -26,19 +26,26 @@ def print_plan(config: Config, ranks: int) -> None:
     from selffilter.clip.flops import forward_flops
     from selffilter.clip.model import find_recipe
     from selffilter.indexing import open_pool
+    from selffilter.opening import check_signals
     from selffilter.pool.base import Base
     from selffilter.pool.facts import pool_facts
     from selffilter.pool.index import Pool
     from selffilter.reading_costs import materialising_advice, training_sets
+    from selffilter.scoring.embeddings.folder import embeddings_bytes
 
     check_ranks(config, ranks)
-    recipe = find_recipe(config.model.name)
+    recipe = find_recipe(config.model.name, config.model.pretrained)
+    if config.score.signal != "given":
+        check_signals(config)
     pinned = open_pool(config, Screen(), StopRequest())
     pool = Pool(Path(pinned["index_dir"]), pinned["version"], config.pool.caption_key)
     base = Base.of(pool, config)
     flops = forward_flops(recipe)
     parameters = sum(p.numel() for p in recipe.build("meta").parameters())
-    plan = outlook(config, base.size, pool.rows, flops, parameters)
+    kept = 0
+    if config.score.keep_embeddings:
+        kept = embeddings_bytes(pool.rows, pool.shards, recipe.model_config["embed_dim"])
+    plan = outlook(config, base.size, pool.rows, flops, parameters, kept)
 
     console = Console(highlight=False)
     left_out = sum(pool.defect_counts().values())
@@ -74,7 +81,10 @@ def print_plan(config: Config, ranks: int) -> None:
         f"\ncompute training {plan.training_flops:.3g} FLOPs, scoring {plan.scoring_flops:.3g} "
         f"({plan.scoring_passes} passes over the pool, {share:.2f} of training)"
     )
-    console.print(f"disk    about {plan.disk_bytes / 1e9:,.2f} GB in {config.run_dir}")
+    console.print(
+        f"disk    about {plan.disk_bytes / 1e9:,.2f} GB in {config.run_dir}"
+        + (f", {kept / 1e9:,.2f} GB of them embeddings, each time it scores" if kept else "")
+    )
     if advice := materialising_advice(config, training_sets(config, base.size), pool_facts(pool)):
         console.print(advice, soft_wrap=True)
     for warning in plan.warnings:

@@ -76,9 +76,7 @@ def scores_from(config: Config, round_: int) -> str:
 def ranks_by_merit(config: Config) -> bool:
     """Whether rows are ranked by their places over rounds, and not by the latest score alone."""
     score = config.score
-    return (
-        score.rescore == "unconsumed" or score.fraction < 1 or config.select.memory_half_life > 0
-    )
+    return score.rescore == "unconsumed" or score.fraction < 1 or config.select.memory_half_life > 0
 
 
 def rows_scored(config: Config, round_: int, base_rows: int, pool_rows: int) -> float:
@@ -197,7 +195,12 @@ class Outlook:
 
 
 def outlook(
-    config: Config, base_rows: int, pool_rows: int, flops: float, parameters: int
+    config: Config,
+    base_rows: int,
+    pool_rows: int,
+    flops: float,
+    parameters: int,
+    embeddings_bytes: int = 0,
 ) -> Outlook:
     """Derive what a run would do on a pool.
 
@@ -207,6 +210,7 @@ def outlook(
         pool_rows: Rows indexed.
         flops: Of the forward of one pair.
         parameters: Of the model.
+        embeddings_bytes: Of what a round keeps of the pool's embeddings.
 
     Raises:
         UserError: If a selection would not fill a batch.
@@ -252,7 +256,7 @@ def outlook(
             f"{pool_rows:,} rows): fewer rounds, or longer ones, would spend more on training."
         )
     disk = sum(
-        _BYTES_SCORE_ROW * pool_rows + _BYTES_SELECTION_ROW * selected[r]
+        _BYTES_SCORE_ROW * pool_rows + _BYTES_SELECTION_ROW * selected[r] + embeddings_bytes
         for r in range(config.rounds.count)
         if "score" in stages_of(config, r)
     ) + config.rounds.count * 4.0 * parameters * (_STATE_COPIES + 1)
@@ -260,6 +264,19 @@ def outlook(
 
 
 def _rows_encoded(config: Config, rounds: list[int], base_rows: int, pool_rows: int) -> float:
-    """Return how many rows some rounds' scoring encodes, with the bank."""
+    """Return how many rows some rounds' scoring encodes, with the bank.
+
+    A reference model's encoding counts like the scorer's; so does that of mirrored images, though
+    no caption is encoded again.
+    """
+    from selffilter.scoring.signals.find import find_signal  # torch is heavy
+
+    names = (config.score.signal, *config.score.also)
+    needs = {need for name in names if name != "given" for need in find_signal(name).needs}
     bank = min(config.score.bank_size, base_rows)
-    return sum(bank + rows_scored(config, r, base_rows, pool_rows) for r in rounds)
+    encoded = 0.0
+    for round_ in rounds:
+        models = 1 + ("reference" in needs and (round_ > 0 or config.score.reference is not None))
+        rows = rows_scored(config, round_, base_rows, pool_rows)
+        encoded += models * (bank + rows) + ("flipped" in needs) * rows
+    return encoded

@@ -6,6 +6,7 @@ from selffilter.config import load_config
 from selffilter.errors import UserError
 from selffilter.planning import (
     check_ranks,
+    compute_spent,
     outlook,
     ranks_allowed,
     round_steps,
@@ -140,3 +141,21 @@ def test_a_selection_that_fills_no_batch_is_refused():
         outlook(config(*PLANNED), 99, 99, 2.0, 10)
     with pytest.raises(UserError, match="round 1 would train on 78 rows"):
         outlook(config(*PLANNED), 150, 150, 2.0, 10)
+
+
+def test_scoring_is_counted_by_what_it_encodes():
+    def spent(*words):
+        found = compute_spent(config("rounds.count=3", *words), 1000, 1000, flops=1.0)
+        return found["scoring_flops"]
+
+    bank = ("score.bank_size=100",)
+    assert spent(*bank) == 2 * 1100
+    assert spent(*bank, "score.fraction=0.25") == 2 * (100 + 250)
+    # A model before it there is in the second round alone; a checkpoint in both.
+    also = "score.also=[learnability]"
+    assert spent(*bank, also) == 1100 + 2 * 1100
+    assert spent(*bank, also, "score.reference=x") == 2 * 2 * 1100
+    assert spent(*bank, "score.also=[flipped_cosine]") == 2 * 2100
+    consumed = "train.global_batch_size=10", "rounds.samples_seen=600"
+    less = spent(*bank, *consumed, "score.rescore=unconsumed", "select.diverse_fraction=0")
+    assert less == 2 * 1100 - min(200, 220)
