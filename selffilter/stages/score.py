@@ -10,6 +10,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from selffilter.clip.checkpoint import fingerprint
+from selffilter.clip.model import load_weights
+from selffilter.clip.checkpoint import fingerprint
+from selffilter.clip.model import load_weights
 from selffilter.clip.reference import open_reference
 from selffilter.evaluation.evaluate import EvaluationSettings
 from selffilter.planning import RoundSteps, scores_from
@@ -22,6 +26,7 @@ from selffilter.scoring.given import (
     write_given_scores,
 )
 from selffilter.scoring.pool_pass import PoolPass
+from selffilter.scoring.provenance import model_record, pool_record
 from selffilter.scoring.signals.facts import Target
 from selffilter.scoring.signals.find import find_signal
 from selffilter.scoring.signals.signal import Need
@@ -44,7 +49,7 @@ def score(context: RunContext, steps: RoundSteps) -> Summary:
     """Write the score tables of a round.
 
     Returns:
-        Where the scores come from (see `planning.scores_from`), and the signal.
+        Where the scores come from (see `planning.scores_from`), the signals, and which weights.
     """
     c, round_ = context.config, steps.round
     context.begin(steps, "score", steps.end)
@@ -60,7 +65,11 @@ def score(context: RunContext, steps: RoundSteps) -> Summary:
     else:
         _score_without_model(context, round_, mine, folder)
     context.team.wait_for_all()
-    return {"scores_from": source, "signal": c.score.signal}
+    summary: Summary = {"scores_from": source, "signal": c.score.signal}
+    if source == "model" and context.team.is_main:
+        weights = load_weights(context.store.model(round_))
+        summary |= {"also": list(c.score.also), "model_fingerprint": fingerprint(weights)}
+    return summary
 
 
 def _score_without_model(context: RunContext, round_: int, shards: list[int], folder: Path) -> None:
@@ -108,7 +117,12 @@ def _score_with_model(context: RunContext, round_: int, shards: list[int], folde
     rows = sum(len(afresh.rows(s)) for s in shards if not shard_file(folder, s).exists())
     embeddings = None
     if c.score.keep_embeddings:
-        made_by = {"run": c.name, "round": round_, "model": str(context.store.model(round_))}
+        weights = fingerprint(load_weights(context.store.model(round_)))
+        made_by = {
+            "source": pool_record(context.pool),
+            "model": model_record(f"{c.name}, round {round_}", weights, model, context.recipe),
+            "precision": c.hardware.precision,
+        }
         width = int(context.recipe.model_config["embed_dim"])
         embeddings = EmbeddingWriter(folder / "embeddings", width, context.pool.shards, made_by)
     with context.screen.bar(f"round {round_}  score", rows) as bar:

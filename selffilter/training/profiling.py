@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,8 @@ class Profiling(L.Callback):
 
     def _begin_or_end(self, module: Any) -> None:
         if self._profile is None and module.step in self._steps:
+            # Said before the first: its library tells the user of every GPU that is not there.
+            os.environ.setdefault("KINETO_LOG_LEVEL", "99")
             activities = [ProfilerActivity.CPU]
             if module.device.type == "cuda":
                 activities.append(ProfilerActivity.CUDA)

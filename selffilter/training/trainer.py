@@ -365,7 +365,7 @@ def fit(
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        callbacks=[watch, *callbacks],
+        callbacks=[*callbacks, watch],
     )
     sampler = PlanSampler(segment, module.step, team, ahead)
     with warnings.catch_warnings():
