@@ -46,7 +46,7 @@ class ClipTraining(L.LightningModule):
     A step whose loss or gradient is not finite is *skipped*: it counts as a step, and leaves
     weights, their average, running statistics and the optimizer as they were. Every rank decides
     the same, and the host is not asked: the fused optimizer reads the decision on the device
-    (``found_inf``, as from a gradient scaler). Other optimizers take no notice of it.
+    (``found_inf``, as from a gradient scaler). torch's optimizers that are not fused cannot.
 
     Attributes:
         found_inf: Whether the last step was skipped, 1.0 or 0.0, on the device.
