@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from selffilter import __version__, pool_commands, subset_commands
+from selffilter import __version__, pool_commands, score_commands, subset_commands
 from selffilter.endings import (
     EXIT_CRASH,
     EXIT_STOPPED,
@@ -75,6 +75,7 @@ def main() -> None:
 
 app.add_typer(pool_commands.app)
 app.add_typer(subset_commands.app)
+app.add_typer(score_commands.app)  # without a name: its commands stand beside the others
 
 
 @app.callback(invoke_without_command=True)

@@ -191,13 +191,15 @@ def verify(
     json: Json = False,
 ) -> None:
     """Check that tars are as they were indexed, and decode; exit 1 if something is wrong."""
+    from selffilter.indexing import index_dir_of
+
     if not 0 < fraction <= 1:
         raise UserError(f"--fraction {fraction} is not above 0 and at most 1.")
     if not deep and (failures is not None or fraction < 1):
         raise UserError("--failures and --fraction are about samples: add --deep.")
     _check_extension("--failures", failures, ".parquet")
     with _stopping() as stop:
-        where = _index_of(shards, index_dir)
+        where = index_dir_of(shards, index_dir)
         pool = _latest(where)
         pool.refuse_pipes(allow_pipe or not deep)
         with _bar("shards", pool.shards, stop) as done:
@@ -285,10 +287,10 @@ def _indexed(
 ) -> tuple[Path, Pool]:
     """Index what is not yet indexed."""
     from selffilter.config import PoolConfig
-    from selffilter.indexing import index_shards
+    from selffilter.indexing import index_dir_of, index_shards
     from selffilter.tracking.console import Screen
 
-    where = _index_of(shards, index_dir)
+    where = index_dir_of(shards, index_dir)
     pool = index_shards(
         shards,
         where,
@@ -310,27 +312,18 @@ def _opened(
     stop: StopRequest,
 ) -> tuple[Path, Pool]:
     """Open an index that was named itself; else index the shards."""
-    if _is_index(shards):
-        pool = _latest(_index_of(shards, index_dir), caption_key)
-        pool.refuse_pipes(allow_pipe)
-        return Path(shards[0]), pool
-    return _indexed(shards, index_dir, caption_key, workers, allow_pipe, stop)
+    from selffilter.indexing import open_named
+    from selffilter.tracking.console import Screen
 
-
-def _is_index(shards: list[str]) -> bool:
-    return len(shards) == 1 and (Path(shards[0]) / "versions" / "latest").is_file()
-
-
-def _index_of(shards: list[str], index_dir: Path | None) -> Path:
-    """Return where the index of shards lies; of an index its own folder."""
-    from selffilter.config import Config
-    from selffilter.pool.index import default_index_dir
-
-    if _is_index(shards):
-        if index_dir is not None:
-            raise UserError(f"{shards[0]} is an index itself: leave out --index-dir {index_dir}.")
-        return Path(shards[0])
-    return (index_dir or default_index_dir(shards, Path(Config().runs_dir))).resolve()
+    return open_named(
+        shards,
+        index_dir,
+        caption_key=caption_key,
+        allow_pipe=allow_pipe,
+        workers=workers,
+        screen=Screen(),
+        stop=stop,
+    )
 
 
 def _latest(index_dir: Path, caption_key: str | None = None) -> Pool:

@@ -14,11 +14,11 @@ from selffilter.config import load_config, read_run_config
 from selffilter.errors import UserError
 from selffilter.forking import fork
 from selffilter.planning import round_steps
-from selffilter.scoring.combine import moving_average
 from selffilter.scoring.embeddings.find import open_embeddings
 from selffilter.scoring.ready import score_embeddings
 from selffilter.scoring.signals.cosine import Cosine
 from selffilter.scoring.signals.facts import Facts
+from selffilter.selecting.combine import moving_average
 from selffilter.selecting.on_disk import read_share
 from selffilter.store import RunStore, read_json
 from selffilter.tables import read_table

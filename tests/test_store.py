@@ -21,6 +21,7 @@ from selffilter.store import (
     write_atomically,
     write_json,
     write_jsonl,
+    write_once,
 )
 
 
@@ -89,6 +90,26 @@ def test_the_data_is_synced_before_it_is_renamed(tmp_path, monkeypatch):
     )
     write_atomically(tmp_path / "deep" / "file", lambda file: file.write(b"x"))
     assert done == ["sync", "rename", "sync"]
+
+
+def test_of_several_that_make_a_file_the_first_to_finish_gives_it(tmp_path):
+    path = tmp_path / "file"
+
+    def slowly(aside):
+        write_once(path, lambda other: other.write_text("quick"))
+        aside.write_text("slow")
+
+    write_once(path, slowly)
+    assert path.read_text() == "quick"
+    write_once(path, lambda aside: pytest.fail("it is there"))
+
+    def fail(aside):
+        aside.write_text("half")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_once(tmp_path / "other", fail)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
 def test_json_takes_paths_and_numpy_numbers_and_refuses_other_things(tmp_path):

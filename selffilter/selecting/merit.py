@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from selffilter.scoring.combine import quantiles
+from selffilter.selecting.combine import quantiles
 
 
 def merit(

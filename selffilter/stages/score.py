@@ -12,8 +12,6 @@ from torch import nn
 
 from selffilter.clip.checkpoint import fingerprint
 from selffilter.clip.model import load_weights
-from selffilter.clip.checkpoint import fingerprint
-from selffilter.clip.model import load_weights
 from selffilter.clip.reference import open_reference
 from selffilter.evaluation.evaluate import EvaluationSettings
 from selffilter.planning import RoundSteps, scores_from

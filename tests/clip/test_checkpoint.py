@@ -67,6 +67,22 @@ def test_the_preprocessing_is_the_folders(folder):
     assert tuple(open_checkpoint(str(folder)).recipe.preprocess["mean"]) == (0.5, 0.5, 0.5)
 
 
+def test_weights_of_a_round_are_of_the_architecture_that_the_run_says(recipe, weights, tmp_path):
+    run, path = (
+        tmp_path / "mine",
+        tmp_path / "mine" / "rounds" / "003" / "train" / "model.safetensors",
+    )
+    path.parent.mkdir(parents=True)
+    save_file(weights, path)
+    with pytest.raises(UserError, match="is no model: name"):
+        open_checkpoint(str(path))
+    (run / "config.yaml").write_text(f"pool:\n  shards: [/data]\nmodel:\n  name: {TINY}\n")
+    opened = open_checkpoint(str(path))
+    assert_is(opened, weights)
+    assert (opened.name, opened.pretrained) == ("tiny", str(path))
+    assert opened.recipe == recipe
+
+
 @pytest.mark.parametrize("form", ["safetensors", "pt", "wrapped", "ddp"])
 def test_an_architecture_with_a_file_of_weights(form, weights, tmp_path):
     path = tmp_path / ("w.safetensors" if form == "safetensors" else "w.pt")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selffilter.scoring.combine import moving_average, quantiles
+from selffilter.selecting.combine import moving_average, quantiles
 from selffilter.selecting.merit import merit
 
 ALL = np.ones(5, bool)

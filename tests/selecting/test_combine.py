@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.stats import rankdata
 
-from selffilter.scoring.combine import moving_average, quantiles, rank_ensemble
+from selffilter.selecting.combine import moving_average, quantiles, rank_ensemble
 
 NAN = np.nan
 COLUMNS = hnp.arrays(

@@ -1,0 +1,1 @@
+"""The parts of the loop by themselves: any scorer, any pool, or embeddings alone."""
