@@ -1,9 +1,9 @@
 """How alike the two forms of negCLIPLoss order a pool: rank correlation, by size of the bank.
 
-    python benchmarks/scoring/bank_against_permutation.py EMBEDDINGS [--rows 20000]
+    python benchmarks/scoring/bank_against_permutation.py EMBEDDINGS [--synthetic --rows 20000]
 
-EMBEDDINGS is any folder of embeddings (ours, clip-retrieval's, DataComp's metadata); where there is
-none, synthetic ones are written there. Beside it: the permutation form against itself with another
+EMBEDDINGS is any folder of embeddings (ours, clip-retrieval's, DataComp's metadata); with
+--synthetic, such are written there if there is none. Beside it: the permutation form against itself with another
 seed (what its own chance costs), and against the plain cosine.
 """
 
@@ -27,6 +27,7 @@ from selffilter.scoring.signals.find import find_signal
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("embeddings", type=Path)
+    parser.add_argument("--synthetic", action="store_true", help="make them, if they are not there")
     parser.add_argument("--rows", type=int, default=20_000, help="of synthetic embeddings")
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--batch", type=int, default=4096)
@@ -36,7 +37,7 @@ def main() -> None:
     parser.add_argument("--keep", type=float, default=0.3, help="share whose overlap is told")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
-    if not args.embeddings.exists():
+    if args.synthetic and not args.embeddings.exists():
         written(args.embeddings, args.rows, args.width)
     embeddings = open_embeddings(args.embeddings)
     usable = unusable_rows(embeddings) == 0

@@ -63,7 +63,7 @@ def write_noisy_pool(
 ) -> dict[str, Any]:
     """Write a pool with noise, or go on with it, or find it complete.
 
-    Images are not decoded, but for the sources of near-duplicates.
+    Images are not decoded, but for the sources of near-duplicates and where text takes their place.
 
     Args:
         specs: The source; see `sources.list_shards`.

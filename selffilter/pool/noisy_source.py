@@ -19,6 +19,7 @@ from selffilter.pool.index import Pool
 from selffilter.pool.noise.near_duplicates import MAX_SIDE, vary_image
 from selffilter.pool.noise.planted import Kind, Planted
 from selffilter.pool.noise.settings import KEPT_FIELDS, NoiseSettings
+from selffilter.pool.noise.text_in_image import picture_of
 from selffilter.pool.noise.texts import Texts
 from selffilter.pool.row_reader import RowReader
 from selffilter.pool.writing import image_extension, sample_members
@@ -127,7 +128,7 @@ class NoiseSource:
         return self._reader.member(int(self.rows_N[place]), "image") or b""
 
     def can_be_copied(self, place: int) -> bool:
-        """Whether a sample's image can become a near-duplicate, whatever its format."""
+        """Whether a sample's image can be encoded anew or its size be taken, in any format."""
         try:
             image = decode_image(self._image(place), PoolConfig.max_image_pixels)
         except UnusableSample:
@@ -146,6 +147,15 @@ class NoiseSource:
                 )
                 extension = image_extension(image)
                 image = vary_image(source, extension, self._settings.seed, place)
+            elif planted.kind_N[place] == Kind.text_in_image:
+                size = decode_image(image, PoolConfig.max_image_pixels).size
+                image = picture_of(
+                    planted.captions[place],
+                    size,
+                    image_extension(image),
+                    self._settings.seed,
+                    place,
+                )
             about = {k: v for k, v in self._json(int(self.rows_N[place])).items() if k in fields}
             caption = planted.captions[place]
             yield (

@@ -102,6 +102,7 @@ EVERY_KIND = [
     for kind, copies in [
         ("mismatched", None), ("boilerplate", None), ("near_duplicate_flood", 5),
         ("truncated", None), ("hard_mismatched", None), ("web_mixture", 2),
+        ("text_in_image", None), ("wrong_language", None),
     ]
 ]  # fmt: skip
 
@@ -170,7 +171,7 @@ def test_nothing_in_the_tars_tells_what_was_planted(settings, source, tmp_path):
         # Neither white space, nor the format of the image, nor the old caption.
         assert members["txt"] == members["txt"].strip()
         old = truth[uid]["original_caption"]
-        if old and settings["kind"] != "truncated":
+        if old and settings["kind"] not in ("truncated", "text_in_image"):
             assert old.encode() not in members["json"] + members["txt"]
 
 
@@ -192,6 +193,36 @@ def test_every_image_keeps_its_bytes_and_copies_take_the_format_of_their_row(sou
         else:
             assert members[extension] == old[extension]
     assert copies == round(0.5 * len(truth))
+
+
+def test_an_image_of_text_has_format_and_size_of_the_one_that_it_takes_the_place_of(
+    source, tmp_path
+):
+    before = index_of(tmp_path / "index", source)
+    known = uids.to_hex(before.uids_of(np.arange(before.rows)))
+    out = tmp_path / "out"
+    plant(source, out, kind="text_in_image", rate=0.5)
+    truth = read_truth(out)
+    originals = [members for path in sorted(source.glob("*.tar")) for members in _raw(path)]
+    for uid, members in read_samples(out / "pool").items():
+        old = originals[known.index(uid)]
+        (extension,) = set(members) - {"json", "txt"}
+        assert members["txt"] == old["txt"].strip()
+        assert (members[extension] == old[extension]) == truth[uid]["clean"]
+        one, other = (Image.open(io.BytesIO(m[extension])) for m in (members, old))
+        assert (one.format, one.size) == (other.format, other.size)
+
+
+def test_an_image_that_is_broken_is_not_replaced(tmp_path, make_tar, picture):
+    samples = [
+        (f"{i}", {"jpg": b"broken" if i % 2 else picture(i), "txt": caption_of(i).encode()})
+        for i in range(12)
+    ]
+    make_tar(tmp_path / "source" / "0.tar", samples)
+    report = plant(tmp_path / "source", tmp_path / "out", kind="text_in_image", rate=0.9)
+    assert (report["asked"], report["planted"]) == ({"text_in_image": 11}, {"text_in_image": 6})
+    kinds = [row["kind"] for row in read_truth(tmp_path / "out").values()]
+    assert kinds == ["text_in_image", "untouched"] * 6
 
 
 def test_an_image_too_long_for_another_format_is_not_copied(tmp_path, make_tar, picture):

@@ -5,15 +5,14 @@ The pairs are true, but redundant. Rows are taken over, so the pool keeps its si
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
+from selffilter.pool.noise.encoding import encode_image
 from selffilter.pool.noise.planted import Part, nothing
 from selffilter.pool.noise.texts import Texts, words_of
 from selffilter.randomness import draw, shuffled, uniform
@@ -24,7 +23,6 @@ _MAX_RESIZE = 1.25
 _MAX_BRIGHTNESS = 1.1
 MAX_SIDE = int(16_383 / _MAX_RESIZE)
 """Pixels a side of an image that can be copied in any format: WebP has the lowest limit."""
-_FORMS: dict[str, str] = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "gif": "GIF"}
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ def vary_image(image: Image.Image, extension: str, *key: int | str) -> bytes:
 
     Args:
         image: RGB.
-        extension: ``jpg``, ``png``, ``webp`` or ``gif``.
+        extension: See `encoding.encode_image`.
         *key: Same key, same bytes (with one version of Pillow).
     """
     left, top, right, bottom, size, light, quality = uniform(np.arange(7), "near-duplicate", *key)
@@ -132,7 +130,4 @@ def vary_image(image: Image.Image, extension: str, *key: int | str) -> bytes:
         Image.Resampling.BICUBIC,
     )
     image = ImageEnhance.Brightness(image).enhance(_MAX_BRIGHTNESS ** (2 * light - 1))
-    lossy: dict[str, Any] = {"quality": 55 + round(40 * quality)}
-    out = io.BytesIO()
-    image.save(out, _FORMS[extension], **(lossy if extension in ("jpg", "webp") else {}))
-    return out.getvalue()
+    return encode_image(image, extension, quality)

@@ -12,8 +12,10 @@ from selffilter.pool.noise.hard_mismatched import mismatch_hard
 from selffilter.pool.noise.mismatched import mismatch
 from selffilter.pool.noise.near_duplicates import COPIES_PER_SOURCE, flood
 from selffilter.pool.noise.planted import Kind, Part, Planted
+from selffilter.pool.noise.text_in_image import print_captions
 from selffilter.pool.noise.texts import Texts
 from selffilter.pool.noise.truncated import truncate_some
+from selffilter.pool.noise.wrong_language import translate_some
 
 WEB_MIXTURE: Mapping[Kind, float] = {
     Kind.mismatched: 0.5,
@@ -61,7 +63,7 @@ def plant(
             `Planted.counts` says how many.
         seed: Same seed, same noise.
         copies_per_source: See `near_duplicates.flood`.
-        is_usable: Likewise.
+        is_usable: Whether a row's image can be copied, or replaced by one of its size.
 
     Raises:
         DishonestNoiseError: If a planted row turned out to be true: a fault of this code.
@@ -85,6 +87,10 @@ def plant(
         settle(Kind.hard_mismatched, mismatch_hard(texts, free_M(), count, seed))
     if count := counts.get(Kind.truncated, 0):
         settle(Kind.truncated, truncate_some(texts, free_M(), count, seed))
+    if count := counts.get(Kind.wrong_language, 0):
+        settle(Kind.wrong_language, translate_some(texts, free_M(), count, seed))
+    if count := counts.get(Kind.text_in_image, 0):
+        settle(Kind.text_in_image, print_captions(texts, free_M(), count, seed, is_usable))
     if count := counts.get(Kind.near_duplicate, 0):
         made = flood(texts, free_M(), count, seed, copies_per_source, is_usable)
         settle(Kind.near_duplicate, made.part)

@@ -18,6 +18,8 @@ class Kind(enum.IntEnum):
     near_duplicate = 3
     truncated = 4
     hard_mismatched = 5
+    text_in_image = 6
+    wrong_language = 7
 
 
 PLANTED_KINDS = tuple(kind for kind in Kind if kind != Kind.untouched)

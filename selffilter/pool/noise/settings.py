@@ -17,6 +17,8 @@ KINDS: Mapping[str, Mapping[Kind, float]] = {
     "near_duplicate_flood": {Kind.near_duplicate: 1.0},
     "truncated": {Kind.truncated: 1.0},
     "hard_mismatched": {Kind.hard_mismatched: 1.0},
+    "text_in_image": {Kind.text_in_image: 1.0},
+    "wrong_language": {Kind.wrong_language: 1.0},
     "web_mixture": WEB_MIXTURE,
 }
 """What can be asked for, and the proportions of a row's kinds in it."""

@@ -11,6 +11,7 @@ from selffilter.pool.noise import PLANTED_KINDS, WEB_MIXTURE, Kind, Texts, count
 from selffilter.pool.noise.check import DishonestNoiseError, check_honest, doubtful
 from selffilter.pool.noise.mismatched import plant_mismatches
 
+EVERY_KIND = {**WEB_MIXTURE, Kind.text_in_image: 0.2, Kind.wrong_language: 0.3}
 ANIMALS = ["cat", "dog", "bird", "fish", "cow", "horse", "goat", "bear"]
 
 
@@ -46,7 +47,7 @@ def test_counts_sum_to_the_rate_and_keep_the_proportions(samples, rate, proporti
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.8])
 def test_a_mixture_has_exactly_the_counts_asked_for(rate):
     texts = Texts(captions_of(2000))
-    counts = counts_of(2000, rate, WEB_MIXTURE)
+    counts = counts_of(2000, rate, EVERY_KIND)
     planted = plant(texts, counts, seed=0)
     assert planted.counts() == {kind.name: counts[kind] for kind in PLANTED_KINDS}
     assert planted.clean_N.sum() == 2000 - round(rate * 2000)
@@ -57,7 +58,9 @@ def test_a_kind_alone_has_exactly_the_count_asked_for(kind):
     planted = plant(Texts(captions_of(500)), {kind: 200}, seed=0)
     assert planted.counts() == {kind.name: 200}
     changed = [a != b for a, b in zip(captions_of(500), planted.captions, strict=True)]
-    if kind == Kind.near_duplicate:
+    if kind == Kind.text_in_image:
+        assert not any(changed)
+    elif kind == Kind.near_duplicate:
         assert set(np.flatnonzero(changed).tolist()) <= set(planted.rows(kind).tolist())
     else:
         assert np.flatnonzero(changed).tolist() == planted.rows(kind).tolist()
@@ -91,7 +94,7 @@ def test_whatever_the_pool_planting_is_honest_and_repeatable(samples, clustered,
     captions = [" ".join(words) for words, _, _ in samples]
     labels = [label for _, label, _ in samples]
     clusters = [cluster for _, _, cluster in samples] if clustered else None
-    counts = counts_of(len(samples), rate, WEB_MIXTURE)
+    counts = counts_of(len(samples), rate, EVERY_KIND)
     planted = plant(Texts(captions, labels, clusters), counts, seed, copies_per_source=3)
     for kind in PLANTED_KINDS:
         assert len(planted.rows(kind)) <= counts[kind]
@@ -107,7 +110,7 @@ def test_whatever_the_pool_planting_is_honest_and_repeatable(samples, clustered,
 
 
 def test_another_seed_plants_other_noise_in_other_rows():
-    texts, counts = Texts(captions_of(500)), counts_of(500, 0.5, WEB_MIXTURE)
+    texts, counts = Texts(captions_of(500)), counts_of(500, 0.5, EVERY_KIND)
     one, other = plant(texts, counts, 0), plant(texts, counts, 1)
     for kind in PLANTED_KINDS:
         assert one.rows(kind).tolist() != other.rows(kind).tolist()
@@ -131,7 +134,8 @@ def test_the_check_finds_a_planted_row_that_is_true(kind):
     planted = plant(texts, {kind: 100}, 0)
     row = int(planted.rows(kind)[0])
     forged = list(planted.captions)
-    forged[row] = "nothing of the kind" if kind == Kind.near_duplicate else texts.captions[row]
+    keeps_its_caption = kind in (Kind.near_duplicate, Kind.text_in_image)
+    forged[row] = "nothing of the kind" if keeps_its_caption else texts.captions[row]
     with pytest.raises(DishonestNoiseError, match=f"row {row} is not {kind.name}"):
         check_honest(texts, dataclasses.replace(planted, captions=forged))
 
