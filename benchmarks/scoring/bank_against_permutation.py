@@ -3,8 +3,8 @@
     python benchmarks/scoring/bank_against_permutation.py EMBEDDINGS [--synthetic --rows 20000]
 
 EMBEDDINGS is any folder of embeddings (ours, clip-retrieval's, DataComp's metadata); with
---synthetic, such are written there if there is none. Beside it: the permutation form against itself with another
-seed (what its own chance costs), and against the plain cosine.
+--synthetic, such are written there if there is none. Beside it: the permutation form against
+itself with another seed (what its own chance costs), and against the plain cosine.
 """
 
 from __future__ import annotations
