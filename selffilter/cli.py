@@ -12,7 +12,13 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from selffilter import __version__, pool_commands, score_commands, subset_commands
+from selffilter import (
+    __version__,
+    inspect_commands,
+    pool_commands,
+    score_commands,
+    subset_commands,
+)
 from selffilter.endings import (
     EXIT_CRASH,
     EXIT_STOPPED,
@@ -76,6 +82,7 @@ def main() -> None:
 app.add_typer(pool_commands.app)
 app.add_typer(subset_commands.app)
 app.add_typer(score_commands.app)  # without a name: its commands stand beside the others
+app.add_typer(inspect_commands.app)
 
 
 @app.callback(invoke_without_command=True)

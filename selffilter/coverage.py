@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selffilter.config import read_run_config
 from selffilter.errors import UserError
 from selffilter.pool import uids
 from selffilter.pool.failures import Failure
 from selffilter.pool.index import Pool
-from selffilter.store import RunStore, read_json
+from selffilter.run_on_disk import RunOnDisk
 from selffilter.tables import read_table, shard_file
 
 STATES = ("scored", "carried", "probe", "outside", "not_scored")
@@ -89,17 +88,13 @@ class RunScores:
         Raises:
             UserError: If there is none, or no round of it is scored yet.
         """
-        store = RunStore(run_dir)
-        if not store.config_path.exists():
-            raise UserError(f"{run_dir} is no run directory: it has no config.yaml.")
-        config = read_run_config(store.config_path)
-        pinned = read_json(store.root / "environment.json")["pool"]
-        done = [round_ for round_ in store.rounds() if store.is_done(round_, "score")]
+        run = RunOnDisk.open(run_dir)
+        store, done = run.store, run.done("score")
         if not done:
             raise UserError(f"{run_dir}: no round is scored yet; selffilter status {run_dir}.")
         summaries = {round_: store.summary(round_, "score") for round_ in done}
         return cls(
-            Pool(Path(pinned["index_dir"]), pinned["version"], config.pool.caption_key),
+            run.pool,
             {round_: store.stage(round_, "score") for round_ in done},
             {round_: summary["signal"] for round_, summary in summaries.items()},
             {r: s["scores_from"] in ("model", "carried") for r, s in summaries.items()},

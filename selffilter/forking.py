@@ -64,7 +64,11 @@ def fork(source: RunStore, config: Config, from_round: int) -> RunStore:
 
     shared = [(r, stage) for r in range(from_round) for stage in STAGES] + [(from_round, "train")]
     model_scores = scores_from(old, from_round) == scores_from(config, from_round) == "model"
-    if model_scores and old.score == config.score and source.is_done(from_round, "score"):
+    alike = old.score == config.score and all(
+        getattr(old.select, need) == getattr(config.select, need)
+        for need in ("needs_embeddings", "needs_hashes")
+    )
+    if model_scores and alike and source.is_done(from_round, "score"):
         shared.append((from_round, "score"))
     for round_, stage in shared:
         folder = source.stage(round_, stage)

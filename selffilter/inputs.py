@@ -11,6 +11,7 @@ from selffilter.clip.reference import open_reference
 from selffilter.clip.starting import pretrained_weights
 from selffilter.config import Config
 from selffilter.errors import UserError
+from selffilter.evaluation.sets import open_sets
 from selffilter.targets import open_target
 
 
@@ -30,6 +31,10 @@ def inputs_of(config: Config, recipe: ClipRecipe) -> dict[str, tuple[str, str | 
         "pretrained_fingerprint": (
             f"model.pretrained={weights}",
             None if weights is None else fingerprint(pretrained_weights(recipe, weights)),
+        ),
+        "without_fingerprint": (
+            f"select.without={config.select.without}",
+            " ".join(data.fingerprint for data in open_sets(config.select.without)) or None,
         ),
         "target_fingerprint": (
             f"score.target={target}",

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from selffilter.config import Config, PoolConfig, read_run_config
+from selffilter.config import Config, PoolConfig
 from selffilter.errors import UserError
 from selffilter.indexing import open_pool
 from selffilter.interrupt import StopRequest
@@ -19,8 +19,8 @@ from selffilter.pool.materialise.write import materialise
 from selffilter.pool.multiset import Subset
 from selffilter.pool.subset import read_subset_file
 from selffilter.pool.uids import UidTable
+from selffilter.run_on_disk import RunOnDisk, open_store, rounds_done
 from selffilter.selecting.on_disk import Selection, read_selection
-from selffilter.store import RunStore, read_json
 from selffilter.tracking.console import Screen
 
 
@@ -124,15 +124,9 @@ def of_run(run_dir: Path, round_: int | None) -> Chosen:
     Raises:
         UserError: If there is no such round, or the pool is not what it was.
     """
-    store = RunStore(run_dir)
-    found = selection_of_run(run_dir, round_)
-    config, pinned = (
-        read_run_config(store.config_path),
-        read_json(store.root / "environment.json")["pool"],
-    )
-    pool = Pool(Path(pinned["index_dir"]), pinned["version"], config.pool.caption_key)
-    pool.check_shards(config.pool.allow_pipe)
-    return Chosen(pool, found.rows_N, found.weights_N, config.pool)
+    found, run = selection_of_run(run_dir, round_), RunOnDisk.open(run_dir)
+    run.pool.check_shards(run.config.pool.allow_pipe)
+    return Chosen(run.pool, found.rows_N, found.weights_N, run.config.pool)
 
 
 def selection_of_run(run_dir: Path, round_: int | None) -> Selection:
@@ -141,10 +135,8 @@ def selection_of_run(run_dir: Path, round_: int | None) -> Selection:
     Raises:
         UserError: If there is none.
     """
-    store = RunStore(run_dir)
-    if not store.config_path.exists():
-        raise UserError(f"{run_dir} is no run directory: it has no config.yaml.")
-    done = [r for r in store.rounds() if store.is_done(r, "select")]
+    store = open_store(run_dir)
+    done = rounds_done(store, "select")
     if round_ is None and done:
         round_ = done[-1]
     if round_ not in done:

@@ -20,6 +20,9 @@ from selffilter.pool.index import Pool
 from selffilter.scoring.given import GivenScores
 from selffilter.scoring.signals.find import find_signal
 from selffilter.scoring.signals.signal import Need
+from selffilter.selecting.clusters import require_faiss
+from selffilter.selecting.cuts import Rule
+from selffilter.stages.groupings import check_grouping
 from selffilter.store import RunStore, read_json, write_json, write_text
 from selffilter.targets import open_target
 from selffilter.tracking.console import Screen
@@ -42,6 +45,7 @@ def open_run(config: Config, store: RunStore, screen: Screen, stop: StopRequest)
         GivenScores(Path(str(config.score.given_scores)))
     else:
         check_signals(config)
+    check_selection(config)
     record_path = store.root / "environment.json"
     if store.config_path.exists() and record_path.exists():
         refuse_changed(read_run_config(store.config_path), config)
@@ -98,6 +102,33 @@ def check_signals(config: Config) -> None:
                 f"score.target={score.target} is a {kind} set: signals of its captions need one of "
                 "the kind retrieval."
             )
+
+
+def check_selection(config: Config) -> None:
+    """Check that what selecting is to look at will be there.
+
+    Raises:
+        UserError: If not.
+    """
+    select, score = config.select, config.score
+    written = [score.signal, *score.also]
+    for words in select.cuts:
+        signal = Rule.of_words(words, "select.cuts").signal
+        if signal not in written:
+            raise UserError(
+                f"select.cuts: {words!r} goes by {signal}, and scoring writes "
+                f"{', '.join(written)}: put it into score.also."
+            )
+    for name in select.groupings:
+        check_grouping(name)
+    open_sets(select.without)
+    if select.needs_embeddings and score.signal == "given":
+        raise UserError(
+            "select.clusters, duplicates=near and without_cosine need embeddings, and with "
+            "score.signal=given no model makes any."
+        )
+    if select.clusters:
+        require_faiss()
 
 
 def _check_truth(config: Config, pool: Pool) -> None:

@@ -26,7 +26,7 @@ def print_plan(config: Config, ranks: int) -> None:
     from selffilter.clip.flops import forward_flops
     from selffilter.clip.model import find_recipe
     from selffilter.indexing import open_pool
-    from selffilter.opening import check_signals
+    from selffilter.opening import check_selection, check_signals
     from selffilter.pool.base import Base
     from selffilter.pool.facts import pool_facts
     from selffilter.pool.index import Pool
@@ -37,13 +37,14 @@ def print_plan(config: Config, ranks: int) -> None:
     recipe = find_recipe(config.model.name, config.model.pretrained)
     if config.score.signal != "given":
         check_signals(config)
+    check_selection(config)
     pinned = open_pool(config, Screen(), StopRequest())
     pool = Pool(Path(pinned["index_dir"]), pinned["version"], config.pool.caption_key)
     base = Base.of(pool, config)
     flops = forward_flops(recipe)
     parameters = sum(p.numel() for p in recipe.build("meta").parameters())
     kept = 0
-    if config.score.keep_embeddings:
+    if config.score.keep_embeddings or config.select.needs_embeddings:
         kept = embeddings_bytes(pool.rows, pool.shards, recipe.model_config["embed_dim"])
     plan = outlook(config, base.size, pool.rows, flops, parameters, kept)
 

@@ -89,6 +89,14 @@ def rows_scored(config: Config, round_: int, base_rows: int, pool_rows: int) -> 
     return config.score.fraction * max(0.0, rows)
 
 
+def samples_after(config: Config, round_: int) -> int | None:
+    """Return what the round after this one consumes; None after the last."""
+    schedule = round_steps(config)
+    if round_ + 1 >= len(schedule):
+        return None
+    return schedule[round_ + 1].steps * config.train.global_batch_size
+
+
 def selected_share(config: Config, round_: int) -> float:
     """Return the share of the base that a round's selection will hold, about.
 

@@ -174,7 +174,7 @@ def select(
     ] = "indexed",
 ) -> None:
     """Select by scores: --keep, --above and --top, in the order given; write the uids."""
-    from selffilter.standalone.rules import Of, Rule
+    from selffilter.selecting.cuts import Of, Rule
     from selffilter.standalone.select import Ensemble, run_select
 
     if len(paths) < 2:

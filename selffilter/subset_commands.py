@@ -117,21 +117,10 @@ def _combine(
 
 
 def _read_all(paths: Sequence[Path], round_: int | None) -> list[Subset]:
-    if round_ is not None and not any(path.is_dir() for path in paths):
-        raise UserError(f"--round {round_}: {paths[0]} is no run directory.")
-    return [_read(path, round_) for path in paths]
+    from selffilter.comparing.sides import refuse_round_of_files, subset_at
 
-
-def _read(path: Path, round_: int | None) -> Subset:
-    from selffilter.pool.multiset import subset_of
-    from selffilter.pool.subset import read_subset_file
-
-    if not path.is_dir():
-        return read_subset_file(path)
-    from selffilter.materialising import selection_of_run
-
-    found = selection_of_run(path, round_)
-    return subset_of(found.uids_N2, found.weights_N)
+    refuse_round_of_files(paths, round_)
+    return [subset_at(path, round_) for path in paths]
 
 
 def _write(out: Path, make: Callable[[], Subset]) -> None:

@@ -5,7 +5,7 @@ Parquet, one file a pool shard, in the shard order of the pool index.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -14,11 +14,25 @@ import pyarrow.parquet as pq
 
 from selffilter.store import write_atomically
 
+FACTS = pa.schema(
+    [
+        ("caption_chars", pa.uint32()),  # of the first caption
+        ("script", pa.uint8()),  # selffilter.pool.script.Script, of the first caption's letters
+        ("image_hash", pa.uint64()),  # selffilter.pool.row_facts.image_hash; only if asked for
+    ]
+)
+"""What a pass over the pool writes down of a row whose bytes it reads; 0: failed, or not looked at.
+Tables of ready embeddings have none of these, those of older runs neither."""
 
-def scores_schema(signals: list[str]) -> pa.Schema:
+
+def scores_schema(signals: list[str], facts: Sequence[str] = tuple(FACTS.names)) -> pa.Schema:
     """Return the schema of a score table: every indexed row of a shard, a float32 column a signal.
 
     A row that failed, or that a signal says nothing about, has NaN there.
+
+    Args:
+        signals: Names of the signals.
+        facts: Those of `FACTS` that the table has.
     """
     return pa.schema(
         [
@@ -29,6 +43,7 @@ def scores_schema(signals: list[str]) -> pa.Schema:
             ("probe", pa.bool_()),  # scored, never trained on
             ("outside", pa.bool_()),  # not in pool.subset: scored, never trained on or selected
             ("scored_round", pa.int32()),
+            *(FACTS.field(name) for name in facts),
         ]
     )
 
@@ -47,6 +62,15 @@ SELECTION = pa.schema(
 """What the next round trains on, and why each row is there."""
 
 
+_UNIQUE = ("row", "uid", "rank", "image_hash")
+
+
+REMOVED = Path("about") / "removed.parquet"
+"""In a selection's folder, the rows that were taken out before selecting: ``row`` int64, ``reason``
+string, ``of_row`` int64, the row that stays in its place (-1: none), ``of`` string, the evaluation
+image that it shows (null: none). Absent where nothing is removed."""
+
+
 def shard_file(folder: Path, shard: int) -> Path:
     """Return the name of a shard's file in a folder of tables."""
     return folder / f"{shard:05d}.parquet"
@@ -62,7 +86,16 @@ def counts_file(folder: Path) -> Path:
 
 def write_table(path: Path, table: pa.Table) -> None:
     """Write Parquet atomically; the same table gives the same bytes."""
-    write_atomically(path, lambda file: pq.write_table(table, file, compression="zstd"))
+    # A dictionary of values that hardly repeat costs a third more time, and a fifth more bytes.
+    repeating = [
+        field.name
+        for field in table.schema
+        if field.name not in _UNIQUE and not pa.types.is_floating(field.type)
+    ]
+    write_atomically(
+        path,
+        lambda file: pq.write_table(table, file, compression="zstd", use_dictionary=repeating),
+    )
 
 
 def write_tables(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) -> None:
@@ -74,6 +107,11 @@ def write_tables(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) -> N
                 writer.write_table(table)
 
     write_atomically(path, write)
+
+
+def has_column(path: Path, name: str) -> bool:
+    """Whether a Parquet file has a column."""
+    return name in pq.read_schema(path).names
 
 
 def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:

@@ -125,8 +125,9 @@ def read_stage(folder: Path, columns: list[str] | None = None) -> pa.Table:
 def same_run(a: RunStore, b: RunStore) -> None:
     """Selections byte for byte, weights and optimizer bit for bit, the same records."""
     for round_ in range(ROUNDS):
-        for path in sorted(a.stage(round_, "select").iterdir()):
-            twin = b.stage(round_, "select") / path.name
+        folder = a.stage(round_, "select")
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            twin = b.stage(round_, "select") / path.relative_to(folder)
             assert path.read_bytes() == twin.read_bytes(), path
         x, y = (TrainState.load(store.state(round_)) for store in (a, b))
         assert x.step == y.step
@@ -159,9 +160,9 @@ def test_a_run_leaves_exactly_these_files(whole: RunStore) -> None:
             f"{home}/train/{n}" for n in ("last.ckpt", "model.safetensors", "summary.json")
         }
         expected |= {f"{home}/scores/{n}" for n in [*shards, "bank.safetensors", "summary.json"]}
-        expected |= {
-            f"{home}/selection/{n}" for n in [*shards, "counts.npy", "subset.npy", "summary.json"]
-        }
+        selection = ["counts.npy", "subset.npy", "summary.json"]
+        selection += ["about/groups.parquet", "about/histograms.json"]
+        expected |= {f"{home}/selection/{n}" for n in [*shards, *selection]}
     names = ("open_clip_model.safetensors", "open_clip_config.json", "subset.npy", "compute.json")
     expected |= {f"final/{name}" for name in names}
     assert left == expected

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from selffilter.cli import main
-from selffilter.config import load_config, to_yaml
+from selffilter.config import SelectConfig, load_config, to_yaml
 from selffilter.pool.index import Pool, build_index
 from selffilter.pool.subset import read_subset_file, write_subset
-from selffilter.selecting.mix import select_mix
+from selffilter.selecting.choice import Candidates, choose
 from selffilter.selecting.on_disk import read_selection, write_selection
 from selffilter.store import RunStore, write_json, write_text
 
@@ -43,16 +43,10 @@ def run_dir(tmp_path, pool):
     write_json(store.root / "environment.json", {"pool": pinned})
     scores = np.random.default_rng(0).random(ROWS).astype(np.float32)
     for round_, keep in enumerate((0.2, 0.4)):
-        mix = select_mix(
-            np.arange(ROWS),
-            scores,
-            pool.uids_of,
-            keep_fraction=keep,
-            diverse_fraction=0,
-            seed=0,
-            round_=round_,
-        )
-        write_selection(store.stage(round_, "select"), mix, pool, round_)
+        settings = SelectConfig(keep_fraction=[keep], diverse_fraction=[0])
+        candidates = Candidates(scores, np.ones(ROWS, bool), pool.uids_of)
+        choice = choose(candidates, settings, seed=0, round_=round_)
+        write_selection(store.stage(round_, "select"), choice, pool, round_)
         store.mark_done(round_, "select", {})
     return store.root
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from test_end_to_end import BATCH, SHARDS, config_of, go, home
+from test_end_to_end import BATCH, config_of, go, home
 
 from selffilter.config import load_config, read_run_config
 from selffilter.errors import UserError
@@ -19,7 +19,6 @@ from selffilter.scoring.ready import score_embeddings
 from selffilter.scoring.signals.cosine import Cosine
 from selffilter.scoring.signals.facts import Facts
 from selffilter.selecting.combine import moving_average
-from selffilter.selecting.on_disk import read_share
 from selffilter.store import RunStore, read_json
 from selffilter.tables import read_table
 from selffilter.training.batch_plan import BatchPlan, exposures
@@ -42,6 +41,11 @@ def target(home: Path) -> Path:
 
 def table(store: RunStore, round_: int) -> pa.Table:
     files = sorted(store.stage(round_, "score").glob("*.parquet"))
+    return pa.concat_tables([read_table(path) for path in files])
+
+
+def selection(store: RunStore, round_: int) -> pa.Table:
+    files = sorted(store.stage(round_, "select").glob("0*.parquet"))
     return pa.concat_tables([read_table(path) for path in files])
 
 
@@ -210,7 +214,8 @@ def test_with_a_memory_rows_are_selected_by_their_places_averaged_over_rounds(
     found = table(store, 1)
     base = (found["failure"].to_numpy() == 0) & ~found["probe"].to_numpy()
     best = np.sort(np.flatnonzero(base)[np.argsort(-expected[base])][: round(0.4 * base.sum())])
-    chosen = read_share(store.stage(1, "select"), SHARDS, "confident")
+    selected = selection(store, 1)
+    chosen = selected["row"].to_numpy()[np.asarray(selected["share"]) == "confident"]
     np.testing.assert_array_equal(chosen, best)
     # A fork of a run without a memory works it out from the scores.
     plain = go(config_of(home, tmp_path, "plain"))

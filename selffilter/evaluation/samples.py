@@ -30,7 +30,7 @@ from selffilter.pool.decoding import IMAGE_EXTENSIONS, decode_image
 from selffilter.pool.failures import Failure, UnusableSample
 from selffilter.pool.tar_scan import Members, image_member
 
-_MAX_IMAGE_BYTES = 1 << 28
+MAX_IMAGE_BYTES = 1 << 28
 _MAX_LABEL_BYTES = 1 << 20
 _MAX_CANDIDATES = 32
 """Images of one sample: all of a batch are in memory at once. WinoGAViL has up to 12."""
@@ -133,7 +133,7 @@ class SampleReader(Dataset[Batch]):
     def _image(self, sample: _Sample, place: tuple[int, int]) -> Tensor:
         if place[0] < 0:
             raise _UnusableError(Failure.missing_image.name)
-        if place[1] > _MAX_IMAGE_BYTES:
+        if place[1] > MAX_IMAGE_BYTES:
             raise _UnusableError(Failure.image_too_large.name)
         try:
             return self._transform(decode_image(sample.read(place), self._max_pixels))

@@ -31,7 +31,7 @@ from selffilter.evaluation.samples import Batch, SampleReader
 from selffilter.pool.reading import loader_over
 from selffilter.pool.sources import split_name
 from selffilter.pool.tar_headers import BrokenTarError
-from selffilter.pool.tar_scan import iterate_samples
+from selffilter.pool.tar_scan import Members, iterate_samples
 
 KINDS = ("classification", "retrieval", "multilabel", "association")
 
@@ -118,14 +118,7 @@ class EvaluationSet:
         Raises:
             UserError: If a shard is broken, or cannot be fetched, also after some patience.
         """
-        for name, path in self._local_files():
-            try:
-                with path.open("rb") as raw:
-                    samples = [m for _, m in iterate_samples(raw, path.stat().st_size)]
-            except BrokenTarError as error:
-                raise UserError(
-                    f"{self.location}: {name} is a broken tar ({error}). Fetch it again."
-                ) from error
+        for path, samples in self.shards():
             reader = SampleReader(
                 path,
                 samples,
@@ -140,6 +133,22 @@ class EvaluationSet:
             # A generator of its own: evaluating must not change what is random in training.
             own = torch.Generator()
             yield from loader_over(reader, requests, min(workers, len(requests)), own)
+
+    def shards(self) -> Iterator[tuple[Path, list[Members]]]:
+        """Yield each shard's tar, on this machine for as long as it is in use, and its samples.
+
+        Raises:
+            UserError: If a shard is broken, or cannot be fetched, also after some patience.
+        """
+        for name, path in self._local_files():
+            try:
+                with path.open("rb") as raw:
+                    samples = [m for _, m in iterate_samples(raw, path.stat().st_size)]
+            except BrokenTarError as error:
+                raise UserError(
+                    f"{self.location}: {name} is a broken tar ({error}). Fetch it again."
+                ) from error
+            yield path, samples
 
     def _local_files(self) -> Iterator[tuple[str, Path]]:
         """Yield each shard on this machine; a remote one is fetched while the last is in use."""

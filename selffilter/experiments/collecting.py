@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pyarrow as pa
 
+from selffilter.comparing.numbers import Row, final_numbers, last_selection, round_numbers
 from selffilter.experiments.grid import END, Cell
 from selffilter.experiments.planned import Grid
-from selffilter.store import RunStore, iterate_jsonl, read_json
-
-Row = dict[str, Any]
+from selffilter.store import read_json
 
 _CELL = [
     ("pool", pa.string()),
@@ -49,14 +47,6 @@ ROUNDS = pa.schema(
 )
 """``rounds.parquet``: a row for each round and number, of finished and unfinished runs."""
 
-OF_A_ROUND = (
-    "loss", "precision", "auc", "selected_clean_share", "overlap", "cue", "cue_sd",
-    "cue_sd_error", "selected", "effective_diverse_share_of_selected",
-)  # fmt: skip
-"""Numbers of a round's summaries that go into ``rounds.parquet``."""
-
-_NOT_MEASURED = ("round", "samples_seen", "samples", "unusable")
-
 
 def collect(grid: Grid) -> tuple[pa.Table, pa.Table]:
     """Read what the asked runs of a grid have left so far.
@@ -71,7 +61,7 @@ def collect(grid: Grid) -> tuple[pa.Table, pa.Table]:
             continue
         store = grid.store(job.cell)
         axes = _axes(grid, job.cell)
-        rounds += [axes | row for row in _rounds(store)]
+        rounds += [axes | row for row in round_numbers(store)]
         if grid.is_finished(job.cell):
             results += [axes | row for row in _results(grid, job.cell)]
     return pa.Table.from_pylist(results, RESULTS), pa.Table.from_pylist(rounds, ROUNDS)
@@ -91,7 +81,7 @@ def _axes(grid: Grid, cell: Cell) -> Row:
 def _results(grid: Grid, cell: Cell) -> Iterator[Row]:
     store = grid.store(cell)
     compute = read_json(store.final / "compute.json")
-    last = _last_selection(store)
+    last = last_selection(store)
     shared = {
         "samples_seen": compute["samples_seen"],
         "training_flops": compute["training_flops"],
@@ -103,51 +93,6 @@ def _results(grid: Grid, cell: Cell) -> Iterator[Row]:
     }
     for (set_, metric), value in final_numbers(store).items():
         yield shared | {"set": set_, "metric": metric, "value": value}
-
-
-def final_numbers(store: RunStore) -> dict[tuple[str, str], float]:
-    """Return the newest evaluation of a run, of each set: (set, metric) → value, shares of 1."""
-    found: dict[tuple[str, str], float] = {}
-    for record in _evaluations(store):  # in the order in which they were made
-        found |= {(record["set"], metric): value for metric, value in _numbers(record)}
-    return found
-
-
-def _rounds(store: RunStore) -> Iterator[Row]:
-    for record in _evaluations(store):
-        axes = {"round": record["round"], "samples_seen": record["samples_seen"]}
-        for metric, value in _numbers(record):
-            yield axes | {"set": record["set"], "metric": metric, "value": value}
-    for round_ in store.rounds():
-        summary = _round_summary(store, round_)
-        axes = {"round": round_, "samples_seen": summary.get("samples_seen"), "set": None}
-        for metric in OF_A_ROUND:
-            if summary.get(metric) is not None:
-                yield axes | {"metric": metric, "value": float(summary[metric])}
-
-
-def _round_summary(store: RunStore, round_: int) -> Row:
-    done = [stage for stage in ("train", "score", "select") if store.is_done(round_, stage)]
-    return store.round_summary(round_, done)
-
-
-def _last_selection(store: RunStore) -> Row:
-    done = [round_ for round_ in store.rounds() if store.is_done(round_, "select")]
-    return store.summary(done[-1], "select") if done else {}
-
-
-def _evaluations(store: RunStore) -> Iterator[Row]:
-    for round_ in store.rounds():
-        for record in iterate_jsonl(store.round(round_) / "metrics.jsonl"):
-            if "set" in record:
-                yield record
-
-
-def _numbers(record: Row) -> Iterable[tuple[str, float]]:
-    for key, value in record.items():
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if number and key not in _NOT_MEASURED:
-            yield key, float(value)
 
 
 def _used_flops(grid: Grid, cell: Cell) -> float:

@@ -20,7 +20,7 @@ from selffilter.pool.index import Pool
 from selffilter.pool.subset import read_subset, write_subset
 from selffilter.pool.uids import to_hex
 from selffilter.randomness import below_fraction, hash_rows
-from selffilter.selecting.mix import select_mix
+from selffilter.selecting.choice import Candidates, choose
 from selffilter.selecting.on_disk import read_scores
 from selffilter.store import RunStore
 from selffilter.tables import write_table
@@ -168,20 +168,14 @@ class PoolFacts:
         c, select = self._loop, self._loop.select
         args = (c.seed, select.probe_fraction, select.probe_max_rows, half)
         base = Base(self._pool, *args)
-        rows = np.concatenate([base.rows(s) for s in range(self._pool.shards)])
         last = c.rounds.count - 1
-        scores = read_scores(scorer.stage(last, "score"), self._pool.shards, c.score.signal)
-        usable = rows[scores.failure_N[rows] == 0]
-        mix = select_mix(
-            usable,
-            scores.scores_N[usable],
-            self._pool.uids_of,
-            keep_fraction=select.keep(last),
-            diverse_fraction=select.diverse(last),
-            seed=c.seed,
-            round_=last,
-        )
-        return mix.rows_K
+        scores = read_scores(scorer.stage(last, "score"), self._pool, [c.score.signal])
+        usable_N = np.zeros(self._pool.rows, bool)
+        for shard in range(self._pool.shards):
+            usable_N[base.rows(shard)] = True
+        usable_N &= scores.failure_N == 0
+        candidates = Candidates(scores.columns[c.score.signal], usable_N, self._pool.uids_of)
+        return choose(candidates, select, seed=c.seed, round_=last).rows
 
     # --- files --------------------------------------------------------------------------------
 

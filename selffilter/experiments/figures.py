@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from selffilter.experiments.comparing import ORACLE, UNIFORM
-from selffilter.theory.plotting import COLOURS, new_figure
+from selffilter.theory.plotting import COLOURS, name_lines, new_figure, thousands
 
 Row = Mapping[str, Any]
 
@@ -21,8 +20,6 @@ _FIRST = {"loop": "red", UNIFORM: "black", ORACLE: "green", "uniform_equal_compu
 """Colours of the methods that every comparison is about; the others take what is left, in turn."""
 _REST = ("blue", "orange", "pink", "sky")
 _DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1, 1, 1)))
-_LABEL_GAP = 0.052
-"""Least distance between the names at the ends of lines, in heights of the axes."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,7 @@ def pool_figure(
     _curves(axes[1], measured, there, look, "samples_seen", 100.0)
     axes[1].set_title(f"{name}, %, on the way", loc="left")
     axes[1].set_xlabel("samples seen (means over seeds)")
-    axes[1].xaxis.set_major_formatter(lambda value, _: _thousands(value))
+    axes[1].xaxis.set_major_formatter(lambda value, _: thousands(value))
     if known:
         titles = {
             "auc": "AUC of a round's scores against the planted truth",
@@ -161,7 +158,7 @@ def _curves(
     scale: float,
 ) -> None:
     """Draw each method's mean over seeds, with its name at the end of the line."""
-    ends: list[tuple[str, float, float]] = []
+    ends: list[tuple[str, str, float, float]] = []
     for method in methods:
         own = [r for r in rows if r["method"] == method and r[axis] is not None]
         places = sorted({r[axis] for r in own})
@@ -173,45 +170,5 @@ def _curves(
             places, means, color=style.colour, ls=style.dashes, marker=style.marker, ms=3.2,
             lw=style.width, zorder=4 if method in _FIRST else 3,
         )  # fmt: skip
-        ends.append((method, places[-1], means[-1]))
-    _name_lines(axes, ends, look)
-
-
-def _name_lines(
-    axes: Axes, ends: Sequence[tuple[str, float, float]], look: Mapping[str, Look]
-) -> None:
-    """Write the names right of the axes, as near to the lines' ends as leaves them readable."""
-    if not ends:
-        return
-    low, high = axes.get_ylim()
-    ordered = sorted(ends, key=lambda end: end[2])
-    heights = spaced([(end[2] - low) / (high - low) for end in ordered], _LABEL_GAP)
-    for (method, x, y), height in zip(ordered, heights, strict=True):
-        axes.annotate(
-            method.replace("_", " "), (x, y), xytext=(1.05, height), textcoords="axes fraction",
-            ha="left", va="center", fontsize=8.5, color=look[method].colour, annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": look[method].colour, "lw": 0.5, "alpha": 0.5},
-        )  # fmt: skip
-
-
-def spaced(heights: Sequence[float], gap: float) -> list[float]:
-    """Move ascending heights apart to at least `gap` and into [0, 1], as little as that takes.
-
-    Neighbours that are too near become a block around their mean; blocks that meet are one. More
-    names than there is room for stand out at the top.
-    """
-    blocks: list[list[float]] = []
-
-    def bottom(block: list[float]) -> float:
-        extent = gap * (len(block) - 1)
-        return max(0.0, min(math.fsum(block) / len(block) - extent / 2, 1.0 - extent))
-
-    for height in heights:
-        blocks.append([height])
-        while len(blocks) > 1 and bottom(blocks[-1]) - bottom(blocks[-2]) < gap * len(blocks[-2]):
-            blocks[-2:] = [blocks[-2] + blocks[-1]]
-    return [bottom(block) + gap * i for block in blocks for i in range(len(block))]
-
-
-def _thousands(value: float) -> str:
-    return f"{value / 1e6:g} M" if value >= 1e6 else f"{value / 1e3:g} k" if value else "0"
+        ends.append((method.replace("_", " "), style.colour, places[-1], means[-1]))
+    name_lines(axes, ends)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+from selffilter.comparing.numbers import final_numbers
 from selffilter.errors import UserError
-from selffilter.experiments.collecting import final_numbers
 from selffilter.experiments.grid import BOOTSTRAP, END, Job
 from selffilter.experiments.planned import Cost, Grid
 from selffilter.experiments.processes import Launcher, Running, last_words

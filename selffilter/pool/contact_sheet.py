@@ -6,14 +6,14 @@ import textwrap
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from selffilter.pool.captions import CaptionKey, decode_captions
+from selffilter.pool.captions import CaptionKey
 from selffilter.pool.decoding import decode_image
 from selffilter.pool.failures import Failure, UnusableSample
 from selffilter.pool.index import Pool
-from selffilter.pool.reading import members_read
-from selffilter.pool.row_reader import RowReader
+from selffilter.pool.row_reader import RowReader, captions_in, members_read, size_limits
 from selffilter.randomness import draw
 
 _TILE, _GAP, _LINES, _LINE = 192, 12, 4, 16
@@ -55,27 +55,27 @@ def read_samples(
     Raises:
         StoreGone: If a shard cannot be read.
     """
-    rows = draw(np.arange(pool.rows, dtype=np.int64), min(count, pool.rows), seed, "sheet")
-    reader, key = RowReader(pool), CaptionKey.parse(pool.caption_key)
+    rows_N = draw(np.arange(pool.rows, dtype=np.int64), min(count, pool.rows), seed, "sheet")
+    return read_rows(pool, rows_N, max_pixels=max_pixels, max_bytes=max_bytes)
+
+
+def read_rows(
+    pool: Pool, rows_N: NDArray[np.int64], *, max_pixels: int, max_bytes: int
+) -> list[Shown]:
+    """Read some rows of a pool, usable or not, in the order asked; see `read_samples`."""
+    key = CaptionKey.parse(pool.caption_key)
+    reader = RowReader(pool, limits=size_limits(max_bytes))
     members = members_read(key)
     shown = []
-    for row in rows.tolist():
-        shard = int(pool.shard_of(np.array([row]))[0])
-        image_bytes = pool.places(shard)["image"][1][row - pool.first_row[shard]]
+    for row in rows_N.tolist():
         try:
-            if image_bytes > max_bytes:
-                raise UnusableSample(Failure.image_too_large, f"{image_bytes} bytes")
             image, *texts = reader.read(np.array([row]), members)[0]
             if image is None:
                 raise UnusableSample(Failure.missing_image)
-            captions = decode_captions(
-                key,
-                texts[0] if key.member is not None else None,
-                texts[-1] if key.uses_json else None,
-            )
+            captions = captions_in(key, texts)
             shown.append(Shown(decode_image(image, max_pixels), " | ".join(captions)))
         except UnusableSample as verdict:
-            shown.append(Shown(None, verdict.failure.name))
+            shown.append(Shown(None, reader.failure(row, verdict.failure).name))
     return shown
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -100,6 +100,11 @@ class Pool:
         if version is None:
             raise UserError(f"{index_dir} holds no pool index; selffilter pool index makes one.")
         return cls(index_dir, version, caption_key)
+
+    @property
+    def index_dir(self) -> Path:
+        """Where the index lies."""
+        return self._dir
 
     def location(self, shard: int) -> str:
         """Return where a shard's tar lies: a path, a URL or a ``pipe:`` command."""
@@ -192,18 +197,22 @@ class Pool:
         refuse_pipes(self._locations.to_pylist(), allow_pipe)
 
     def changed_shards(
-        self, on_each: Callable[[], None] = lambda: None
+        self,
+        on_each: Callable[[], None] = lambda: None,
+        shards: Sequence[int] | None = None,
     ) -> Iterator[tuple[int, str]]:
         """Hold every tar against what was indexed: size, and time of modification or ETag.
 
         Args:
             on_each: Called after each shard.
+            shards: Some of the shards; None: all.
 
         Yields:
             Shard, and "gone", "changed" or, where the store does not answer, what it said instead.
         """
-        locations: list[str] = self._locations.to_pylist()
-        for shard, stat in enumerate(stat_all(locations, on_each)):
+        shards = range(self.shards) if shards is None else shards
+        stats = stat_all([self.location(shard) for shard in shards], on_each)
+        for shard, stat in zip(shards, stats, strict=True):
             if isinstance(stat, FileNotFoundError):
                 yield shard, "gone"
             elif isinstance(stat, OSError):

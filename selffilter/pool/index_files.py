@@ -5,6 +5,7 @@ INDEX/shards/{fingerprint}.arrow    key, uid, offset and size of image, caption 
 INDEX/versions/{version}.arrow      the shards in order: where they lie, first row, rows, problem
 INDEX/versions/{version}.defects.arrow   rows that cannot be used, with the reason
 INDEX/versions/latest               name of the newest version
+INDEX/fields/{field}/{fingerprint}.parquet   values that rows were grouped by; see `field_shards`
 ```
 """
 

@@ -102,7 +102,7 @@ def sample(subset: Subset, count: int, seed: int) -> Subset:
     place_M = np.repeat(np.arange(len(subset)), subset.weights_N)
     ends = np.cumsum(subset.weights_N)
     copy_M = np.arange(len(place_M)) - np.repeat(ends - subset.weights_N, subset.weights_N)
-    chosen = np.argsort(_hash_uids(subset.uids_N2[place_M], copy_M, seed), kind="stable")[:count]
+    chosen = np.argsort(hash_uids(subset.uids_N2[place_M], seed, copy_M), kind="stable")[:count]
     weights = np.bincount(place_M[chosen], minlength=len(subset))
     return Subset(subset.uids_N2[weights > 0], weights[weights > 0].astype(np.int64))
 
@@ -151,13 +151,13 @@ def is_ascending(uids_N2: NDArray[np.uint64]) -> bool:
 
 
 def ascending_order(uids_N2: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Return the stable order in which uids ascend, (N,) int64.
+    """Return an order in which uids ascend, (N,) int64.
 
-    As ``np.lexsort((lo, hi))``, which sorts both columns in full. Random uids differ in their first
-    half, so that one sort is enough for almost all; runs that are sorted already are merged.
+    As ``np.lexsort((lo, hi))``, but for uids that are equal, and that sorts both columns in full.
+    Random uids differ in their first half, so that one sort is enough for almost all.
     """
-    hi, lo = uids_N2[:, 0], uids_N2[:, 1]
-    order = np.argsort(hi, kind="stable")
+    hi, lo = np.ascontiguousarray(uids_N2[:, 0]), uids_N2[:, 1]
+    order = np.argsort(hi)
     tied = hi[order[1:]] == hi[order[:-1]]
     wrong = tied & (lo[order[1:]] < lo[order[:-1]])
     if wrong.any():
@@ -166,6 +166,17 @@ def ascending_order(uids_N2: NDArray[np.uint64]) -> NDArray[np.int64]:
         rows = order[places]
         order[places] = rows[np.lexsort((lo[rows], hi[rows]))]
     return order
+
+
+def hash_uids(
+    uids_N2: NDArray[np.uint64], seed: int, copy_N: NDArray[np.int64] | None = None
+) -> NDArray[np.uint64]:
+    """Hash uids, and the numbers of their copies if asked: uniform on [0, 2^64), (N,) uint64."""
+    hashed = hash_rows(uids_N2[:, 0].view(np.int64), seed, "uid")
+    hashed = hash_rows((hashed ^ uids_N2[:, 1]).view(np.int64), seed, "uid")
+    if copy_N is None:
+        return hashed
+    return hash_rows((hashed ^ copy_N.view(np.uint64)).view(np.int64), seed, "copy")
 
 
 def _combine(
@@ -199,12 +210,3 @@ def _is_first(uids_N2: NDArray[np.uint64]) -> NDArray[np.bool_]:
     first = np.ones(len(uids_N2), dtype=bool)
     first[1:] = (uids_N2[1:, 0] != uids_N2[:-1, 0]) | (uids_N2[1:, 1] != uids_N2[:-1, 1])
     return first
-
-
-def _hash_uids(
-    uids_N2: NDArray[np.uint64], copy_N: NDArray[np.int64], seed: int
-) -> NDArray[np.uint64]:
-    """Hash a uid and the number of its copy: uniform on [0, 2^64), (N,) uint64."""
-    hashed = hash_rows(uids_N2[:, 0].view(np.int64), seed, "uid")
-    hashed = hash_rows((hashed ^ uids_N2[:, 1]).view(np.int64), seed, "uid")
-    return hash_rows((hashed ^ copy_N.view(np.uint64)).view(np.int64), seed, "copy")

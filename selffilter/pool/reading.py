@@ -16,12 +16,20 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from selffilter.errors import StoreGone
-from selffilter.pool.captions import MAX_MEMBER_BYTES, CaptionKey, decode_captions
+from selffilter.pool.captions import CaptionKey
 from selffilter.pool.decoding import decode_image
 from selffilter.pool.failures import Failure, UnusableSample
 from selffilter.pool.index import Pool
 from selffilter.pool.packs import Packs
-from selffilter.pool.row_reader import REQUEST_BYTES, RowBytes, RowReader
+from selffilter.pool.row_facts import facts_named, facts_of
+from selffilter.pool.row_reader import (
+    REQUEST_BYTES,
+    RowBytes,
+    RowReader,
+    captions_in,
+    members_read,
+    size_limits,
+)
 from selffilter.randomness import key_from
 
 Batch = TypeVar("Batch")
@@ -46,7 +54,8 @@ class PoolDataset(Dataset[dict[str, torch.Tensor]]):
     The batch is a dict: ``image`` (B, 3, H, W) float32, ``text`` (T, L) int64, ``caption_of`` (T,)
     int64 (place in the batch of the row that each caption belongs to), ``row`` (B,) int64,
     ``valid`` (B,) bool, ``failure`` (B,) uint8 (`Failure`), ``reads`` (4,) int64 (the fields of
-    `Reads`). A row that cannot be decoded keeps its slot, as zeros that are not valid.
+    `Reads`); with every caption also ``facts`` (B, F) int64, see `facts`. A row that cannot be
+    decoded keeps its slot, as zeros that are not valid.
 
     Args:
         pool: Where the rows are.
@@ -57,10 +66,15 @@ class PoolDataset(Dataset[dict[str, torch.Tensor]]):
         max_image_bytes: A larger image file is not read; None: no bound.
         seed: Seeds, with step and row, what is random in a sample: the transform, and which of its
             captions is met.
-        every_caption: All captions of a row, T ≥ B; otherwise one of each, T = B and
+        every_caption: All captions of a row, T ≥ B, and facts; otherwise one of each, T = B and
             ``caption_of[i] == i``: drawn if the request has a step, else the first.
+        hash_images: Whether the facts have the hash of the image file.
         request_bytes: See `RowReader`.
         packs: Likewise.
+
+    Attributes:
+        facts: Names of the facts that batches have of each row, some of `tables.FACTS`: all of them
+            functions of the row's bytes alone.
     """
 
     def __init__(
@@ -74,6 +88,7 @@ class PoolDataset(Dataset[dict[str, torch.Tensor]]):
         max_image_bytes: int | None = None,
         seed: int = 0,
         every_caption: bool = False,
+        hash_images: bool = False,
         request_bytes: int = REQUEST_BYTES,
         packs: Packs | None = None,
     ) -> None:
@@ -82,6 +97,7 @@ class PoolDataset(Dataset[dict[str, torch.Tensor]]):
         self._max_pixels, self._at_least = max_pixels, at_least
         self._seed = seed
         self._every_caption = every_caption
+        self.facts: tuple[str, ...] = facts_named(hash_images) if every_caption else ()
         self._reader = RowReader(pool, request_bytes, packs, size_limits(max_image_bytes))
         self._captions = CaptionKey.parse(pool.caption_key)
         self._members = members_read(self._captions)
@@ -97,20 +113,23 @@ class PoolDataset(Dataset[dict[str, torch.Tensor]]):
         texts: list[str] = []
         caption_of: list[int] = []
         failures: list[Failure] = []
+        no_facts = (0,) * len(self.facts)
+        facts_of_rows: list[tuple[int, ...]] = []
         for place, row in enumerate(request.rows_B.tolist()):
-            image, captions, failure = None, [""], Failure.none
+            image, captions, facts, failure = None, [""], no_facts, Failure.none
             if row >= 0:
                 try:
-                    image, captions = self._sample(row, request.step, next(found))
+                    image, captions, facts = self._sample(row, request.step, next(found))
                 except UnusableSample as verdict:
-                    failure = self._failure(row, verdict.failure)
+                    failure = self._reader.failure(row, verdict.failure)
             image_BCHW[place] = self._blank_image() if image is None else image
             texts += captions
             caption_of += [place] * len(captions)
             failures.append(failure)
+            facts_of_rows.append(facts)
         failure_B = torch.tensor(failures, dtype=torch.uint8)
         spent = vars(self._reader.reads.since(before))
-        return {
+        batch = {
             "image": image_BCHW,
             "text": self._tokenize(texts),
             "caption_of": torch.tensor(caption_of),
@@ -119,34 +138,26 @@ class PoolDataset(Dataset[dict[str, torch.Tensor]]):
             "failure": failure_B,
             "reads": torch.tensor(list(spent.values())),
         }
+        if self.facts:
+            batch["facts"] = torch.tensor(facts_of_rows, dtype=torch.int64)
+        return batch
 
     def _sample(
         self, row: int, step: int | None, members: RowBytes
-    ) -> tuple[torch.Tensor, list[str]]:
-        image_data, caption_data, *about = members
+    ) -> tuple[torch.Tensor, list[str], tuple[int, ...]]:
+        image_data, *texts = members
         if image_data is None:
             raise UnusableSample(Failure.missing_image)
-        member = None if self._captions.member is None else caption_data
-        json_data = about[0] if about else caption_data
-        captions = decode_captions(
-            self._captions, member, json_data if self._captions.uses_json else None
-        )
+        captions = captions_in(self._captions, texts)
         image = decode_image(image_data, self._max_pixels, at_least=self._at_least)
+        facts = facts_of(self.facts, captions[0], image_data)
         if not self._every_caption:
             key = 0 if step is None else key_from(self._seed, "caption", step, row)
             captions = [captions[key % len(captions)]]
         if step is None:
-            return self._transform(image), captions
+            return self._transform(image), captions, facts
         with _drawing_from(key_from(self._seed, "sample", step, row)):
-            return self._transform(image), captions
-
-    def _failure(self, row: int, failure: Failure) -> Failure:
-        """Tell what was too large to be read from what is not there."""
-        if failure == Failure.missing_image and self._reader.has(row, "image"):
-            return Failure.image_too_large
-        if failure == Failure.missing_caption and self._reader.has(row, "caption"):
-            return Failure.caption_unreadable
-        return failure
+            return self._transform(image), captions, facts
 
     def _blank_image(self) -> torch.Tensor:
         if self._blank is None:
@@ -172,19 +183,6 @@ def _drawing_from(key: int) -> Iterator[None]:
     finally:
         torch.default_generator.set_state(torch_before)
         random.setstate(python_before)
-
-
-def size_limits(max_image_bytes: int | None) -> dict[str, int]:
-    """Return how large a member may be, in bytes, to be read."""
-    texts = {"caption": MAX_MEMBER_BYTES, "json": MAX_MEMBER_BYTES}
-    return texts if max_image_bytes is None else {"image": max_image_bytes, **texts}
-
-
-def members_read(key: CaptionKey) -> tuple[str, ...]:
-    """Return the members of a row that a sample is made of."""
-    # Where captions stand in the json alone, the index calls that the caption's place.
-    both = key.uses_json and key.member is not None
-    return ("image", "caption", "json") if both else ("image", "caption")
 
 
 def padded_requests(rows_N: NDArray[np.int64], batch_size: int) -> list[BatchRequest]:

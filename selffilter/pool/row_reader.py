@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selffilter.errors import StoreGone
+from selffilter.pool.captions import MAX_MEMBER_BYTES, CaptionKey, decode_captions
 from selffilter.pool.coalesce import coalesce
+from selffilter.pool.failures import Failure
 from selffilter.pool.index import Pool
 from selffilter.pool.packs import Packs
 from selffilter.pool.stores.find import Stores, is_far
@@ -52,6 +54,36 @@ class Reads:
         """Return what was added."""
         mine, its = vars(self), vars(before)
         return Reads(**{name: mine[name] - its[name] for name in mine})
+
+
+def size_limits(max_image_bytes: int | None) -> dict[str, int]:
+    """Return how large a member may be, in bytes, to be read."""
+    texts = {"caption": MAX_MEMBER_BYTES, "json": MAX_MEMBER_BYTES}
+    return texts if max_image_bytes is None else {"image": max_image_bytes, **texts}
+
+
+def members_read(key: CaptionKey) -> tuple[str, ...]:
+    """Return the members of a row that a sample is made of."""
+    # Where captions stand in the json alone, the index calls that the caption's place.
+    both = key.uses_json and key.member is not None
+    return ("image", "caption", "json") if both else ("image", "caption")
+
+
+def captions_in(key: CaptionKey, texts: Sequence[bytes | None]) -> list[str]:
+    """Return the captions in what was read of a row.
+
+    Args:
+        key: Where captions stand.
+        texts: The bytes of the `members_read` behind the image.
+
+    Raises:
+        UnusableSample: See `decode_captions`.
+    """
+    return decode_captions(
+        key,
+        texts[0] if key.member is not None else None,
+        texts[-1] if key.uses_json else None,
+    )
 
 
 class RowReader:
@@ -119,6 +151,14 @@ class RowReader:
         shard = int(self._pool.shard_of(np.array([row]))[0])
         offset_n, _ = self._pool.places(shard)[member]
         return bool(offset_n[row - self._pool.first_row[shard]] >= 0)
+
+    def failure(self, row: int, failure: Failure) -> Failure:
+        """Tell what was too large to be read, by the `limits`, from what is not there."""
+        if failure == Failure.missing_image and self.has(row, "image"):
+            return Failure.image_too_large
+        if failure == Failure.missing_caption and self.has(row, "caption"):
+            return Failure.caption_unreadable
+        return failure
 
     def _from_pack(
         self,

@@ -133,6 +133,9 @@ def _repeated(
             yield piece
             continue
         weights = weights_N[begin : begin + _PIECE]
+        if (weights == 1).all():
+            yield piece
+            continue
         # A heavy piece is cut once more, so that no weight decides how much memory is used.
         ends = np.cumsum(weights)
         for first in range(0, int(ends[-1]), _PIECE):

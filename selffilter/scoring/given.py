@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +15,9 @@ from selffilter.errors import UserError
 from selffilter.pool import uids
 from selffilter.pool.base import Base
 from selffilter.pool.reading import PoolDataset, loader_over, padded_requests
+from selffilter.pool.row_facts import facts_columns
 from selffilter.scoring.table import score_table
-from selffilter.tables import read_table, shard_file, write_table
+from selffilter.tables import FACTS, read_table, shard_file, write_table
 
 
 class GivenScores:
@@ -50,10 +53,25 @@ class GivenScores:
         return self._scores[self._known.places(uids_N2)]
 
 
+@dataclass(frozen=True)
+class LookedAt:
+    """What is known of a shard's readable rows without a model.
+
+    Attributes:
+        shard: Its number.
+        failures_n: The verdict on each of the rows, (n,) uint8.
+        facts: Name in `tables.FACTS` → its value for each, (n,).
+    """
+
+    shard: int
+    failures_n: NDArray[np.uint8]
+    facts: dict[str, NDArray[Any]]
+
+
 def write_given_scores(
     given: GivenScores | None,
     base: Base,
-    verdicts: Iterable[tuple[int, NDArray[np.uint8]]],
+    verdicts: Iterable[LookedAt],
     folder: Path,
     signal: str,
     round_: int,
@@ -63,37 +81,46 @@ def write_given_scores(
     Args:
         given: The scores; None: no row gets one.
         base: Which rows are readable, and which are the probe.
-        verdicts: Shard, and the verdict on each of its readable rows.
+        verdicts: Of each shard.
         folder: Where the files go.
         signal: Name of the column.
         round_: What `scored_round` says.
     """
-    for shard, failures in verdicts:
+    for looked_at in verdicts:
+        shard, failures = looked_at.shard, looked_at.failures_n
         rows = base.readable(shard)
         scores = given.of(base.pool.uids_of(rows)) if given else np.full(len(rows), np.nan)
         columns = {signal: np.where(failures == 0, scores, np.nan).astype(np.float32)}
-        table = score_table(base, shard, rows, columns, failures, round_)
+        table = score_table(base, shard, rows, columns, failures, round_, facts=looked_at.facts)
         write_table(shard_file(folder, shard), table)
 
 
 def decode_verdicts(
     dataset: PoolDataset, base: Base, shards: list[int], batch_size: int, workers: int
-) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+) -> Iterator[LookedAt]:
     """Decode shards for the verdicts alone, so that controls leave out what the loop leaves out."""
     requests = {shard: padded_requests(base.readable(shard), batch_size) for shard in shards}
     batches = iter(loader_over(dataset, [r for s in shards for r in requests[s]], workers))
     for shard in shards:
-        parts = [np.empty(0, np.uint8)]
+        failures = [np.empty(0, np.uint8)]
+        facts = [np.empty((0, len(dataset.facts)), np.int64)]
         for _ in requests[shard]:
             batch = next(batches)
-            parts.append(batch["failure"][batch["row"] >= 0].numpy())
-        yield shard, np.concatenate(parts)
+            real_B = batch["row"] >= 0
+            failures.append(batch["failure"][real_B].numpy())
+            facts.append(batch["facts"][real_B].numpy())
+        columns = facts_columns(dataset.facts, np.concatenate(facts))
+        yield LookedAt(shard, np.concatenate(failures), columns)
 
 
-def carried_verdicts(
-    base: Base, shards: list[int], before: Path
-) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Take the verdicts on shards' readable rows from the score tables of the round before."""
+def carried_verdicts(base: Base, shards: list[int], before: Path) -> Iterator[LookedAt]:
+    """Take what is known of shards' readable rows from the score tables of the round before."""
     for shard in shards:
-        failure_N = read_table(shard_file(before, shard), ["failure"])["failure"].to_numpy()
-        yield shard, failure_N[base.readable(shard) - base.pool.first_row[shard]]
+        table = read_table(shard_file(before, shard))
+        place_n = base.readable(shard) - base.pool.first_row[shard]
+        facts = {
+            name: table[name].to_numpy()[place_n]
+            for name in FACTS.names
+            if name in table.column_names
+        }
+        yield LookedAt(shard, table["failure"].to_numpy()[place_n], facts)

@@ -22,6 +22,7 @@ from selffilter.clip.model import encode_image, load_weights, save_weights, temp
 from selffilter.pool.base import Base
 from selffilter.pool.failures import Failure
 from selffilter.pool.reading import BatchRequest, PoolDataset, loader_over, padded_requests
+from selffilter.pool.row_facts import facts_columns
 from selffilter.scoring.afresh import Afresh
 from selffilter.scoring.captions import encode_captions, first_captions, score_rows
 from selffilter.scoring.embeddings.folder import EmbeddingWriter
@@ -37,7 +38,8 @@ class PoolPass:
 
     Args:
         model: The model that scores, on its device, in eval mode.
-        dataset: Rows → batches, with the transform of evaluation and every caption of a row.
+        dataset: Rows → batches, with the transform of evaluation and every caption of a row. The
+            facts that it gathers become columns of the tables.
         base: Which rows are readable, and which are the probe.
         signals: Column name → signal.
         batch_size: Rows encoded together; changes no score beyond rounding.
@@ -150,6 +152,7 @@ class PoolPass:
         for shard in todo:
             columns = {name: [np.empty(0, np.float32)] for name in self._signals}
             failures = [np.empty(0, np.uint8)]
+            facts_of_rows = [np.empty((0, len(self._dataset.facts)), np.int64)]
             kept: list[tuple[Tensor, Tensor]] = []
             for _ in self._requests(looked_at[shard]):
                 pairs, batch = next(batches)
@@ -162,6 +165,7 @@ class PoolPass:
                 if embeddings is not None:
                     kept.append(_to_keep(pairs, batch["caption_of"], dead_B, real_B))
                 failures.append(batch["failure"][real_B].cpu().numpy())
+                facts_of_rows.append(batch["facts"][real_B].cpu().numpy())
                 progress(int(real_B.sum()))
             table = score_table(
                 self._base,
@@ -171,6 +175,7 @@ class PoolPass:
                 np.concatenate(failures),
                 round_,
                 afresh.earlier(shard),
+                facts_columns(self._dataset.facts, np.concatenate(facts_of_rows)),
             )
             _refuse_nonfinite(table, list(columns), round_)
             if embeddings is not None:

@@ -1,44 +1,66 @@
-"""Reading score tables, writing and reading selections."""
+"""Reading score tables, writing and reading selections, a shard at a time and some at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from selffilter.errors import UserError
 from selffilter.pool import uids
-from selffilter.pool.index import Pool
 from selffilter.pool.subset import write_subset
-from selffilter.selecting.mix import Mix
+from selffilter.selecting.choice import Choice
+from selffilter.selecting.scratch import Scratch
 from selffilter.store import write_atomically
 from selffilter.tables import SELECTION, counts_file, read_table, shard_file, write_table
 
 SHARES = ("confident", "diverse")
+_THREADS = min(8, os.cpu_count() or 1)
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 
-class Scores(NamedTuple):
-    """The score table of a whole pool, rows ascending.
+class Rows(Protocol):
+    """What is to be known of a pool."""
+
+    @property
+    def shards(self) -> int:
+        """How many shards there are."""
+
+    @property
+    def first_row(self) -> NDArray[np.int64]:
+        """(S+1,) int64; shard s holds the rows ``first_row[s]:first_row[s+1]``."""
+
+    def shard_uids(self, shard: int) -> NDArray[np.uint64]:
+        """Return the uids of a shard's rows, (n, 2) uint64."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The score table of a whole pool; a row's place is its number.
 
     Attributes:
-        rows_N: Every indexed row.
-        scores_N: float32, NaN where there is none.
+        columns: Signal → (N,) float32, NaN where there is none.
         failure_N: uint8, `Failure`.
         probe_N: bool.
         outside_N: bool; not in ``pool.subset``.
-        scored_round_N: int32, the round whose model gave the score.
+        scored_round_N: int16, the round whose model gave the score.
     """
 
-    rows_N: NDArray[np.int64]
-    scores_N: NDArray[np.float32]
+    columns: dict[str, NDArray[np.float32]]
     failure_N: NDArray[np.uint8]
     probe_N: NDArray[np.bool_]
     outside_N: NDArray[np.bool_]
-    scored_round_N: NDArray[np.int32]
+    scored_round_N: NDArray[np.int16]
 
     @property
     def in_base(self) -> NDArray[np.bool_]:
@@ -47,69 +69,130 @@ class Scores(NamedTuple):
         return usable
 
 
-def read_scores(folder: Path, shards: int, signal: str) -> Scores:
-    """Read one signal of a score table; 19 bytes a row."""
-    columns = ["row", signal, "failure", "probe", "outside", "scored_round"]
-    tables = [read_table(shard_file(folder, shard), columns) for shard in range(shards)]
-    whole = pa.concat_tables(tables)
-    return Scores(*(whole[name].to_numpy() for name in columns))
+def read_scores(
+    folder: Path, pool: Rows, signals: Sequence[str], scratch: Scratch | None = None
+) -> Scores:
+    """Read some signals of a score table; 5 bytes a row, and 4 for each signal.
+
+    Raises:
+        UserError: If a shard's table is not of that shard's rows, or lacks a signal.
+    """
+    scratch, rows = scratch or Scratch(), int(pool.first_row[-1])
+    found = Scores(
+        {signal: scratch.zeros(rows, np.float32) for signal in signals},
+        scratch.zeros(rows, np.uint8),
+        scratch.zeros(rows, np.bool_),
+        scratch.zeros(rows, np.bool_),
+        scratch.zeros(rows, np.int16),
+    )
+    arrays = dict(found.columns) | {
+        "failure": found.failure_N,
+        "probe": found.probe_N,
+        "outside": found.outside_N,
+        "scored_round": found.scored_round_N,
+    }
+
+    def read(shard: int) -> None:
+        read_columns(shard_file(folder, shard), arrays, *pool.first_row[shard : shard + 2])
+
+    for _ in several(read, range(pool.shards)):
+        pass
+    return found
+
+
+def read_columns(
+    path: Path, arrays: dict[str, NDArray[np.generic]], first_row: int, end_row: int
+) -> None:
+    """Read columns of one shard's table into their place in arrays over all rows.
+
+    Raises:
+        UserError: If the table has other rows, or lacks a column.
+    """
+    try:
+        table = read_table(path, list(arrays))
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    missing = [name for name in arrays if name not in table.column_names]
+    if missing or table.num_rows != end_row - first_row:
+        what = f"no column {missing[0]}" if missing else f"{table.num_rows:,} rows"
+        raise UserError(f"{path} has {what}; the shard has {end_row - first_row:,} rows.")
+    for name, array in arrays.items():
+        array[first_row:end_row] = table[name].to_numpy()
 
 
 def write_selection(
     folder: Path,
-    mix: Mix,
-    pool: Pool,
+    choice: Choice,
+    pool: Rows,
     round_: int,
     weight_of: Callable[[int], int] = lambda shard: 1,
 ) -> None:
-    """Write a mix: one Parquet file a pool shard, the counts of it, and DataComp's ``subset.npy``.
+    """Write a choice: a Parquet file a pool shard, the counts of it, DataComp's ``subset.npy``.
 
     Args:
         folder: Where the files go.
-        mix: What is selected.
+        choice: What is selected.
         pool: Where the rows are.
         round_: The round that selects.
-        weight_of: How many times a pass meets the selected rows of a shard.
+        weight_of: How many times a pass meets the selected rows of a shard, on top of their own
+            weights.
     """
-    shard_K = pool.shard_of(mix.rows_K)
-    bounds = np.searchsorted(shard_K, np.arange(pool.shards + 1))
-    every_uid = np.empty((len(mix.rows_K), 2), dtype=np.uint64)
-    weight_K = np.empty(len(mix.rows_K), dtype=np.int32)
-    for shard in range(pool.shards):
+    first_row = pool.first_row
+    rows_K = choice.rows
+    bounds = np.searchsorted(rows_K, first_row)
+    rank_K = choice.ranking.ranks(choice.ranked_by_N[rows_K])
+    every_uid = np.empty((len(rows_K), 2), dtype=np.uint64)
+    weight_K = np.empty(len(rows_K), dtype=np.int32)
+
+    def write(shard: int) -> NDArray[np.int64]:
         part = slice(bounds[shard], bounds[shard + 1])
-        rows = mix.rows_K[part]
-        every_uid[part] = pool.shard_uids(shard)[rows - pool.first_row[shard]]
-        weight_K[part] = weight_of(shard)
-        share = np.where(mix.confident_K[part], 0, 1).astype(np.int8)
+        rows = rows_K[part]
+        weight_K[part] = choice.weight_N[rows] * np.int32(weight_of(shard))
+        uid_bytes = uids.to_arrow(np.empty((0, 2), np.uint64))
+        if len(rows):
+            every_uid[part] = pool.shard_uids(shard)[rows - first_row[shard]]
+            uid_bytes = uids.to_arrow(every_uid[part])
+        share = np.where(choice.confident_N[rows], 0, 1).astype(np.int8)
         table = pa.Table.from_arrays(
             [
                 pa.array(rows),
-                uids.to_arrow(every_uid[part]),
+                uid_bytes,
                 pa.array(weight_K[part]),
                 pa.DictionaryArray.from_arrays(pa.array(share), pa.array(SHARES)),
                 pa.array(np.full(len(rows), round_, np.int32)),
-                pa.array(mix.scores_K[part]),
-                pa.array(mix.rank_K[part]),
+                pa.array(choice.ranked_by_N[rows]),
+                pa.array(rank_K[part]),
             ],
             schema=SELECTION,
         )
         write_table(shard_file(folder, shard), table)
-    rows_S, weight_S = np.diff(bounds), np.array([weight_of(s) for s in range(pool.shards)])
-    counts_PS = np.where(weight_S > np.arange(weight_S.max(initial=1))[:, None], rows_S, 0)
-    counts_PS = counts_PS[counts_PS.any(axis=1)].astype(np.int64)
+        return np.bincount(weight_K[part])[1:]  # by weight, from 1 on
+
+    folder.mkdir(parents=True, exist_ok=True)
+    by_weight = list(several(write, range(pool.shards)))
+    counts_PS = np.zeros((max(map(len, by_weight), default=0), pool.shards), np.int64)
+    for shard, rows_P in enumerate(by_weight):
+        counts_PS[: len(rows_P), shard] = rows_P[::-1].cumsum()[::-1]  # rows of weight above p
     write_atomically(counts_file(folder), lambda file: np.save(file, counts_PS))
     write_subset(folder / "subset.npy", every_uid, weight_K)
 
 
-def read_share(folder: Path, shards: int, share: str) -> NDArray[np.int64]:
-    """Read the rows of one share of a selection, ascending."""
-    parts = [np.empty(0, np.int64)]
-    for shard in range(shards):
+def read_shares(
+    folder: Path, pool: Rows, scratch: Scratch | None = None
+) -> dict[str, NDArray[np.bool_]]:
+    """Read which rows a selection has, (N,) bool for each share."""
+    scratch, rows = scratch or Scratch(), int(pool.first_row[-1])
+    marks: dict[str, NDArray[np.bool_]] = {share: scratch.zeros(rows, np.bool_) for share in SHARES}
+
+    def read(shard: int) -> None:
         table = read_table(shard_file(folder, shard), ["row", "share"])
-        parts.append(
-            table.filter(pc.equal(table["share"].cast(pa.string()), share))["row"].to_numpy()
-        )
-    return np.concatenate(parts)
+        share_n, rows_n = table["share"].cast(pa.string()), table["row"].to_numpy()
+        for share, marks_N in marks.items():
+            marks_N[rows_n[pc.equal(share_n, share).to_numpy()]] = True
+
+    for _ in several(read, range(pool.shards)):
+        pass
+    return marks
 
 
 class Selection(NamedTuple):
@@ -128,9 +211,22 @@ class Selection(NamedTuple):
 
 def read_selection(folder: Path) -> Selection:
     """Read all of a selection; 28 bytes a row."""
-    tables = [
-        read_table(path, ["row", "uid", "weight"]) for path in sorted(folder.glob("*.parquet"))
-    ]
-    whole = pa.concat_tables([SELECTION.empty_table().select(["row", "uid", "weight"]), *tables])
+    names = ["row", "uid", "weight"]
+    paths = (path for path in sorted(folder.glob("*.parquet")) if path.stem.isdecimal())
+    tables = [read_table(path, names) for path in paths]
+    whole = pa.concat_tables([SELECTION.empty_table().select(names), *tables])
     weights_N = whole["weight"].to_numpy().astype(np.int64)
     return Selection(whole["row"].to_numpy(), uids.from_arrow(whole["uid"]), weights_N)
+
+
+def several(work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
+    """Do jobs on some threads, and yield their results in the order of the jobs.
+
+    Reading and writing Parquet leave Python's lock alone.
+    """
+    with ThreadPoolExecutor(_THREADS) as threads:
+        try:
+            yield from threads.map(work, jobs)
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise

@@ -23,14 +23,15 @@ from selffilter.pool.captions import CaptionKey
 from selffilter.pool.index import Pool
 from selffilter.pool.packs import Packs, packs_at
 from selffilter.pool.prefetch import Ahead, Fetching, fetching_ahead
-from selffilter.pool.reading import PoolDataset, members_read, size_limits
+from selffilter.pool.reading import PoolDataset
+from selffilter.pool.row_reader import members_read, size_limits
 from selffilter.pool.stores.find import is_far
 from selffilter.store import RunStore
 from selffilter.team import Team
 from selffilter.tracking.console import Screen
 from selffilter.tracking.trackers import Tracker
-from selffilter.training.batch_plan import BatchPlan, WeightedRows, WholeBase
-from selffilter.training.selected import Selected
+from selffilter.training.batch_plan import BatchPlan
+from selffilter.training.round_plan import round_plan
 
 Summary = dict[str, Any]
 
@@ -80,10 +81,7 @@ class RunContext:
 
     def plan(self, steps: RoundSteps) -> BatchPlan:
         """Return the batches of a round: over the base, or what the round before selected."""
-        rows: WeightedRows = WholeBase(self.base)
-        if steps.round:
-            rows = Selected(self.store.stage(steps.round - 1, "select"))
-        return BatchPlan(rows, self.config.train.global_batch_size, self.config.seed, steps.round)
+        return round_plan(self.config, self.store, self.base, steps.round)
 
     def dataset(self, *, train: bool) -> PoolDataset:
         """Return rows → batches, with the transform of training or of evaluation.
@@ -105,6 +103,7 @@ class RunContext:
             max_image_bytes=c.pool.max_image_bytes,
             seed=c.seed,
             every_caption=not train,
+            hash_images=not train and c.select.needs_hashes,
             request_bytes=c.pool.request_bytes,
             packs=self.packs if train else None,
         )

@@ -114,7 +114,7 @@ def _score_with_model(context: RunContext, round_: int, shards: list[int], folde
     afresh = _afresh(context, round_)
     rows = sum(len(afresh.rows(s)) for s in shards if not shard_file(folder, s).exists())
     embeddings = None
-    if c.score.keep_embeddings:
+    if c.score.keep_embeddings or c.select.needs_embeddings:
         weights = fingerprint(load_weights(context.store.model(round_)))
         made_by = {
             "source": pool_record(context.pool),

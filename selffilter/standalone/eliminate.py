@@ -20,6 +20,7 @@ from selffilter.scoring.embeddings.embeddings import Embeddings, unit_norm
 from selffilter.scoring.embeddings.find import open_embeddings
 from selffilter.scoring.embeddings.usable import unusable_rows
 from selffilter.scoring.ready import pool_moments
+from selffilter.selecting.cuts import Rule, apply_rules
 from selffilter.standalone.embeddings_source import rows_of_part
 from selffilter.standalone.folders import ScoreTables, read_score_tables
 from selffilter.standalone.ready_scorer import embeddings_record, source_of
@@ -30,7 +31,6 @@ from selffilter.standalone.record import (
     make_record,
     refuse_other_scores,
 )
-from selffilter.standalone.rules import Rule, apply_rules
 from selffilter.standalone.sharing import counting
 from selffilter.tables import read_table, scores_schema, shard_file, write_table
 from selffilter.tracking.console import Screen
@@ -125,14 +125,13 @@ def run_eliminate(
     by_N = tables.column(settings.by)
     with screen.bar("look for unusable rows", embeddings.rows) as bar:
         bad_P = unusable_rows(embeddings, ["image"], progress=counting(bar, stop)) != 0
-    usable_N = (tables.failure_N == 0) & (place_N >= 0)
+    usable_N = tables.usable_N & (place_N >= 0)
     usable_N[usable_N] = ~bad_P[place_N[usable_N]]
     usable_P = np.zeros(embeddings.rows, bool)
     usable_P[place_N[usable_N]] = True
     first_cut = Rule("keep", settings.by, settings.begin)
     in_N, (cut,) = apply_rules(
         {settings.by: by_N},
-        tables.rows_N,
         usable_N,
         [first_cut],
         tables.uids_of,
@@ -151,7 +150,7 @@ def run_eliminate(
         step_n = elimination_steps(
             features_of,
             places,
-            tables.uids_N2[in_N],
+            tables.uids_of(np.flatnonzero(in_N)),
             keep=keep,
             rounds=settings.steps,
             first=first,
@@ -198,12 +197,13 @@ def _places(tables: ScoreTables, embeddings: Embeddings) -> NDArray[np.int64]:
     if differences(tables.source, source_of(embeddings)):
         raise other
     row_P = np.concatenate([rows_of_part(embeddings, p) for p in range(len(embeddings.parts))])
-    place_N = np.searchsorted(row_P, tables.rows_N)
-    there_N = place_N < len(row_P)
-    there_N[there_N] = row_P[place_N[there_N]] == tables.rows_N[there_N]
-    if (embeddings.uids()[place_N[there_N]] != tables.uids_N2[there_N]).any():
+    place_N = np.full(tables.indexed, -1, np.int64)
+    place_N[row_P] = np.arange(len(row_P))
+    place_N[~tables.there_N] = -1
+    both = np.flatnonzero(place_N >= 0)
+    if (embeddings.uids()[place_N[both]] != tables.uids_of(both)).any():
         raise other
-    return np.where(there_N, place_N, -1)
+    return place_N
 
 
 def _features(
@@ -236,11 +236,11 @@ def _write(out: Path, scores: Path, tables: ScoreTables, step_N: NDArray[np.floa
     """Write tables of the same rows as those of the scores."""
     for shard in range(tables.source["shards"]):
         theirs = read_table(shard_file(scores, shard), ["row", "uid", "failure"])
-        place_n = np.searchsorted(tables.rows_N, theirs["row"].to_numpy())
-        false_n = pa.array(np.zeros(len(place_n), bool))
-        round_n = pa.array(np.full(len(place_n), NO_ROUND, np.int32))
-        columns = [theirs["row"], theirs["uid"], pa.array(step_N[place_n]), theirs["failure"]]
+        rows_n = theirs["row"].to_numpy()
+        false_n = pa.array(np.zeros(len(rows_n), bool))
+        round_n = pa.array(np.full(len(rows_n), NO_ROUND, np.int32))
+        columns = [theirs["row"], theirs["uid"], pa.array(step_N[rows_n]), theirs["failure"]]
         table = pa.Table.from_arrays(
-            [*columns, false_n, false_n, round_n], schema=scores_schema([COLUMN])
+            [*columns, false_n, false_n, round_n], schema=scores_schema([COLUMN], facts=())
         )
         write_table(shard_file(out, shard), table)

@@ -112,5 +112,5 @@ def _score_part(
             false_n,
             pa.array(np.full(part.rows, NO_ROUND, np.int32)),
         ],
-        schema=scores_schema(names),
+        schema=scores_schema(names, facts=()),
     )

@@ -15,8 +15,8 @@ from selffilter.errors import UserError
 from selffilter.pool.multiset import subset_of
 from selffilter.pool.subset import check_subset_name, write_subset_file
 from selffilter.selecting.combine import How, rank_ensemble
+from selffilter.selecting.cuts import Cut, Of, Rule, apply_rules
 from selffilter.standalone.folders import ScoreTables, read_score_tables, reasons_of
-from selffilter.standalone.rules import Cut, Of, Rule, apply_rules
 from selffilter.store import write_json
 
 
@@ -78,13 +78,13 @@ def run_select(
     if not rules:
         raise UserError("say what to select by: --keep, --above or --top SIGNAL:VALUE.")
     tables = read_score_tables(folders)
-    usable_N = tables.failure_N == 0
+    usable_N = tables.usable_N
     for ensemble in ensembles:
         _add(tables, ensemble, usable_N)
     columns = {rule.signal: tables.column(rule.signal) for rule in rules}
     base = tables.indexed if of == "indexed" else int(usable_N.sum())
-    kept_N, cuts = apply_rules(columns, tables.rows_N, usable_N, rules, tables.uids_of, base)
-    subset = subset_of(tables.uids_N2[kept_N])
+    kept_N, cuts = apply_rules(columns, usable_N, rules, tables.uids_of, base)
+    subset = subset_of(tables.uids_of(np.flatnonzero(kept_N)))
     record = _record(tables, ensembles, of, base, cuts, int(kept_N.sum()))
     write_subset_file(out, subset)
     write_json(out.with_name(f"{out.name}.json"), record)
@@ -119,24 +119,15 @@ def _record(
         "ensembles": [vars(ensemble) for ensemble in ensembles],
         "fractions_of": of,
         "base": base,
-        "rules": [
-            {
-                "rule": cut.rule.kind,
-                "signal": cut.rule.signal,
-                "value": cut.rule.value,
-                "kept": cut.kept,
-                "cut": cut.cut,
-                "without_score": cut.no_score,
-                "lowest_kept": None if np.isnan(cut.lowest) else cut.lowest,
-            }
-            for cut in cuts
-        ],
+        "rules": [cut.record() for cut in cuts],
         "account": {
             "indexed": tables.indexed,
             "kept": kept,
             "cut": [cut.cut for cut in cuts],
             "unusable": reasons,
-            "not_scored": tables.indexed - len(tables.rows_N) + sum(cut.no_score for cut in cuts),
+            "not_scored": tables.indexed
+            - int(tables.there_N.sum())
+            + sum(cut.no_score for cut in cuts),
         },
     }
 

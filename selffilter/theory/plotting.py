@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ COLOURS = {
     "pink": "#CC79A7",
     "grey": "#7F7F7F",
 }
+
+_LABEL_GAP = 0.052
+"""Least distance between the names at the ends of lines, in heights of the axes."""
 
 STYLE: Any = {
     "figure.dpi": 100,
@@ -115,6 +119,50 @@ def label_line(
     axes.annotate(
         text, at, xytext=offset, textcoords="offset points", color=COLOURS[colour], **options
     )
+
+
+def name_lines(axes: Axes, ends: Sequence[tuple[str, str, float, float]]) -> None:
+    """Write names right of the axes, as near to the lines' ends as leaves them readable.
+
+    Args:
+        axes: where.
+        ends: name, colour (matplotlib's), and x and y of the end of each line.
+    """
+    if not ends:
+        return
+    low, high = axes.get_ylim()
+    ordered = sorted(ends, key=lambda end: end[3])
+    heights = spaced([(end[3] - low) / (high - low) for end in ordered], _LABEL_GAP)
+    for (name, colour, x, y), height in zip(ordered, heights, strict=True):
+        axes.annotate(
+            name, (x, y), xytext=(1.05, height), textcoords="axes fraction",
+            ha="left", va="center", fontsize=8.5, color=colour, annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.5, "alpha": 0.5},
+        )  # fmt: skip
+
+
+def spaced(heights: Sequence[float], gap: float) -> list[float]:
+    """Move ascending heights apart to at least `gap` and into [0, 1], as little as that takes.
+
+    Neighbours that are too near become a block around their mean; blocks that meet are one. More
+    names than there is room for stand out at the top.
+    """
+    blocks: list[list[float]] = []
+
+    def bottom(block: list[float]) -> float:
+        extent = gap * (len(block) - 1)
+        return max(0.0, min(math.fsum(block) / len(block) - extent / 2, 1.0 - extent))
+
+    for height in heights:
+        blocks.append([height])
+        while len(blocks) > 1 and bottom(blocks[-1]) - bottom(blocks[-2]) < gap * len(blocks[-2]):
+            blocks[-2:] = [blocks[-2] + blocks[-1]]
+    return [bottom(block) + gap * i for block in blocks for i in range(len(block))]
+
+
+def thousands(value: float) -> str:
+    """Write a number of samples as on an axis: 51 k, 1.28 M."""
+    return f"{value / 1e6:g} M" if value >= 1e6 else f"{value / 1e3:g} k" if value else "0"
 
 
 def standard_error(values: Sequence[float]) -> float:

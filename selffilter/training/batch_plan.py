@@ -127,6 +127,44 @@ class BatchPlan:
             yield from (part.rows for part in parts)
             step += last - index
 
+    def times(self, rows_K: Rows, shard_K: Rows, weight_K: Rows, steps: int) -> Rows:
+        """Return how many times the first `steps` batches meet some rows.
+
+        What `exposures` says of all rows, for a few of them: of a pass that is over, or has not
+        reached a row's window, nothing is read.
+
+        Args:
+            rows_K: (K,) int64.
+            shard_K: The shard of each.
+            weight_K: The weight of each; 0: it is not among the plan's rows.
+            steps: Batches from the round's first.
+
+        Returns:
+            (K,) int64.
+        """
+        times_K = np.zeros(len(rows_K), dtype=np.int64)
+        step = 0
+        while step < steps:
+            epoch, pass_, _ = self._place(step)
+            batches = min(int(self.batches_P[pass_]), steps - step)
+            step += batches
+            end = batches * self.global_batch_size
+            there = np.flatnonzero(weight_K > pass_)
+            if end == self.rows_P[pass_]:
+                times_K[there] += 1
+                continue
+            order = self._order(epoch, pass_)
+            by_shard = np.argsort(order.shards)
+            place_n = by_shard[np.searchsorted(order.shards, shard_K[there], sorter=by_shard)]
+            window_n = np.searchsorted(order.window_first, place_n, side="right") - 1
+            start_w = np.append(order.window_start, self.rows_P[pass_])
+            times_K[there[start_w[window_n + 1] <= end]] += 1
+            for k, window in zip(there.tolist(), window_n.tolist(), strict=True):
+                if start_w[window] < end < start_w[window + 1]:
+                    met = self._window(epoch, pass_, window).rows[: end - start_w[window]]
+                    times_K[k] += int((met == rows_K[k]).any())
+        return times_K
+
     def _place(self, step: int) -> tuple[int, int, int]:
         """Return epoch, pass and the batch's number in the pass."""
         epoch, in_epoch = divmod(step, self.batches_per_epoch)

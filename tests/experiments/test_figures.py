@@ -8,8 +8,8 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from selffilter.experiments.figures import looks, pool_figure, spaced
-from selffilter.theory.plotting import save
+from selffilter.experiments.figures import looks, pool_figure
+from selffilter.theory.plotting import save, spaced
 
 
 def test_names_that_are_far_apart_stay_where_they_are() -> None:

@@ -71,9 +71,11 @@ def test_each_operation_is_counters_own(counters):
 
 
 @given(UIDS)
-def test_the_order_is_lexsorts(uids):
+def test_the_order_is_lexsorts_but_among_equals(uids):
     array = array_of(uids)
-    np.testing.assert_array_equal(ascending_order(array), np.lexsort((array[:, 1], array[:, 0])))
+    order = ascending_order(array)
+    assert sorted(order) == list(range(len(uids)))
+    np.testing.assert_array_equal(array[order], array[np.lexsort((array[:, 1], array[:, 0]))])
     assert is_ascending(array) == (uids == sorted(uids))
 
 

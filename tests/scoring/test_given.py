@@ -2,12 +2,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from selffilter.errors import UserError
 from selffilter.pool import uids
 from selffilter.pool.base import Base
-from selffilter.scoring.given import GivenScores, write_given_scores
+from selffilter.pool.failures import Failure
+from selffilter.pool.index import Pool, build_index
+from selffilter.pool.reading import PoolDataset
+from selffilter.pool.script import Script
+from selffilter.scoring.given import (
+    GivenScores,
+    LookedAt,
+    carried_verdicts,
+    decode_verdicts,
+    write_given_scores,
+)
 from selffilter.selecting.on_disk import read_scores
+from selffilter.tables import read_table, shard_file, write_table
 
 TEXTS = [f"{i:032x}" for i in (5, 2**127, 3, 2**64)]
 SCORES = [0.5, -1.0, 2.0, 0.25]
@@ -77,7 +89,9 @@ def test_what_is_no_parquet_is_refused_by_name(tmp_path):
 
 def usable(base):
     """Return the verdicts on three shards whose rows can all be decoded."""
-    return [(shard, np.zeros(len(base.readable(shard)), np.uint8)) for shard in range(3)]
+    return [
+        LookedAt(shard, np.zeros(len(base.readable(shard)), np.uint8), {}) for shard in range(3)
+    ]
 
 
 def test_uids_that_share_their_first_half_are_told_apart(tmp_path):
@@ -92,14 +106,88 @@ def test_score_tables_are_written_from_given_scores(tiny_pool, tmp_path):
     scores = given(tmp_path / "s.parquet", texts[:6], np.arange(6) / 4)
     base = Base(tiny_pool, seed=0)
     write_given_scores(scores, base, usable(base), tmp_path / "scores", "given", 3)
-    read = read_scores(tmp_path / "scores", 3, "given")
-    np.testing.assert_array_equal(read.scores_N, [0, 0.25, 0.5, 0.75, 1, 1.25, np.nan, np.nan])
+    read = read_scores(tmp_path / "scores", tiny_pool, ["given"])
+    np.testing.assert_array_equal(
+        read.columns["given"], [0, 0.25, 0.5, 0.75, 1, 1.25, np.nan, np.nan]
+    )
     assert read.in_base.all()
 
 
 def test_without_scores_every_row_is_written_without_one(tiny_pool, tmp_path):
     base = Base(tiny_pool, 0)
     write_given_scores(None, base, usable(base), tmp_path / "scores", "cosine", 0)
-    read = read_scores(tmp_path / "scores", 3, "cosine")
-    assert np.isnan(read.scores_N).all()
-    assert read.rows_N.tolist() == list(range(8))
+    read = read_scores(tmp_path / "scores", tiny_pool, ["cosine"])
+    assert np.isnan(read.columns["cosine"]).all()
+    assert read.in_base.all()
+
+
+# --- what is found out without a model, and carried from round to round ---------------------------
+
+
+@pytest.fixture
+def flawed(make_tar, picture, tmp_path):
+    """A base of two shards; rows 1 and 3 cannot be decoded, row 2 lacks its image."""
+    good, text = picture(0), "Красный ящик".encode()
+    make_tar(
+        tmp_path / "p" / "0.tar",
+        [
+            ("0", {"png": good, "txt": text}),
+            ("1", {"png": b"no", "txt": text}),
+            ("2", {"txt": text}),
+        ],
+    )
+    make_tar(
+        tmp_path / "p" / "1.tar",
+        [("3", {"png": good, "txt": b" "}), ("4", {"png": good, "txt": b"a box"})],
+    )
+    return Base(Pool(tmp_path / "i", build_index([str(tmp_path / "p")], tmp_path / "i")), 0)
+
+
+def decoded(base, **more):
+    data = PoolDataset(
+        base.pool,
+        lambda image: torch.zeros(3, 1, 1),
+        lambda captions: torch.zeros(len(captions), 1, dtype=torch.int64),
+        max_pixels=1000,
+        every_caption=True,
+        **more,
+    )
+    return decode_verdicts(data, base, [0, 1], batch_size=2, workers=0)
+
+
+def columns(folder, *names):
+    tables = pa.concat_tables([read_table(shard_file(folder, shard)) for shard in (0, 1)])
+    return [tables[name].to_pylist() for name in names]
+
+
+def test_controls_have_the_facts_of_rows_as_well_and_carry_them(flawed, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    write_given_scores(None, flawed, decoded(flawed, hash_images=True), first, "given", 0)
+    failure, chars, script, hashes = columns(
+        first, "failure", "caption_chars", "script", "image_hash"
+    )
+    assert failure == [
+        0, Failure.image_unreadable, Failure.missing_image, Failure.caption_empty, 0,
+    ]  # fmt: skip
+    assert chars == [12, 0, 0, 0, 5]
+    assert script == [Script.cyrillic, 0, 0, 0, Script.latin]
+    assert hashes[0] == hashes[4] != 0 and hashes[1:4] == [0, 0, 0]
+    write_given_scores(None, flawed, carried_verdicts(flawed, [0, 1], first), second, "given", 1)
+    names = ("failure", "caption_chars", "script", "image_hash")
+    assert columns(second, *names) == columns(first, *names)
+
+
+def test_images_are_not_hashed_unless_asked(flawed, tmp_path):
+    write_given_scores(None, flawed, decoded(flawed), tmp_path / "s", "given", 0)
+    assert "image_hash" not in read_table(shard_file(tmp_path / "s", 0)).column_names
+
+
+def test_tables_of_an_older_run_are_carried_without_facts(flawed, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    write_given_scores(None, flawed, decoded(flawed), first, "given", 0)
+    for shard in (0, 1):
+        table = read_table(shard_file(first, shard))
+        write_table(shard_file(first, shard), table.drop_columns(["caption_chars", "script"]))
+    write_given_scores(None, flawed, carried_verdicts(flawed, [0, 1], first), second, "given", 1)
+    assert columns(second, "failure") == columns(first, "failure")
+    assert "script" not in read_table(shard_file(second, 0)).column_names

@@ -12,9 +12,11 @@ from selffilter.pool.base import Base
 from selffilter.pool.failures import Failure
 from selffilter.pool.index import Pool, build_index
 from selffilter.pool.reading import PoolDataset
+from selffilter.pool.row_facts import image_hash
+from selffilter.scoring.afresh import Afresh
 from selffilter.scoring.pool_pass import PoolPass
 from selffilter.scoring.signals.find import find_signal
-from selffilter.tables import read_table, shard_file
+from selffilter.tables import FACTS, read_table, scores_schema, shard_file
 
 SIGNALS = ("cosine", "neg_clip_loss")
 CAPTIONS = [
@@ -58,11 +60,25 @@ def open_pool(make_tar, picture, tmp_path):
     return opened
 
 
-def scores_of(pool: Pool, recipe, folder: Path, batch_size: int = 3, bank: Path | None = None):
+def scores_of(
+    pool: Pool,
+    recipe,
+    folder: Path,
+    batch_size: int = 3,
+    bank: Path | None = None,
+    hash_images: bool = False,
+    round_: int = 0,
+    afresh: Afresh | None = None,
+):
     """Score all rows; the bank is of this pool unless one is given."""
     torch.manual_seed(0)
     dataset = PoolDataset(
-        pool, recipe.transform(), recipe.tokenize, max_pixels=10**6, every_caption=True
+        pool,
+        recipe.transform(),
+        recipe.tokenize,
+        max_pixels=10**6,
+        every_caption=True,
+        hash_images=hash_images,
     )
     signals = {name: find_signal(name) for name in SIGNALS}
     pool_pass = PoolPass(
@@ -71,7 +87,7 @@ def scores_of(pool: Pool, recipe, folder: Path, batch_size: int = 3, bank: Path 
     if bank is None:
         bank = folder / "bank.safetensors"
         pool_pass.write_bank(bank, 100)
-    pool_pass.score_shards([0], folder, 0, pool_pass.read_bank(bank))
+    pool_pass.score_shards([0], folder, round_, pool_pass.read_bank(bank), afresh=afresh)
     table = read_table(shard_file(folder, 0))
     return {name: table[name].to_numpy() for name in SIGNALS}, table["failure"].to_pylist()
 
@@ -118,3 +134,34 @@ def test_the_batch_size_changes_no_score(batch_size, open_pool, recipe, tmp_path
     found, _ = scores_of(pool, recipe, tmp_path / "b", batch_size=batch_size)
     for name in SIGNALS:
         np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 16])
+def test_the_tables_tell_what_the_first_caption_and_the_image_are(
+    batch_size, open_pool, recipe, tmp_path, picture
+):
+    pool = open_pool("several", CAPTIONS)
+    scores_of(pool, recipe, tmp_path / "s", batch_size, hash_images=True)
+    table = read_table(shard_file(tmp_path / "s", 0))
+    assert table.schema == scores_schema(list(SIGNALS))
+    assert table["caption_chars"].to_pylist() == [9, 11, 0, 10, 8]
+    assert table["script"].to_pylist() == [1, 1, 0, 1, 1]
+    expected = [image_hash(picture(row)) % 2**64 if CAPTIONS[row] else 0 for row in range(5)]
+    assert table["image_hash"].to_pylist() == expected
+    scores_of(pool, recipe, tmp_path / "plain", batch_size)
+    plain = read_table(shard_file(tmp_path / "plain", 0))
+    assert plain.column_names == table.column_names[:-1]
+    for name in plain.column_names:
+        np.testing.assert_array_equal(plain[name].to_numpy(), table[name].to_numpy())
+
+
+def test_rows_that_keep_their_score_keep_what_is_known_of_them(open_pool, recipe, tmp_path):
+    pool = open_pool("several", CAPTIONS)
+    first, second = tmp_path / "first", tmp_path / "second"
+    scores_of(pool, recipe, first, hash_images=True)
+    afresh = Afresh(Base(pool, 0), round=1, consumed=np.array([0, 1, 4]), before=first)
+    scores_of(pool, recipe, second, hash_images=True, round_=1, afresh=afresh)
+    before, after = (read_table(shard_file(folder, 0)) for folder in (first, second))
+    assert after["scored_round"].to_pylist() == [0, 0, 1, 1, 0]
+    for name in FACTS.names:
+        assert after[name].to_pylist() == before[name].to_pylist()

@@ -26,7 +26,7 @@ def test_the_tables_are_those_of_a_run_with_every_row_and_the_reason(call, metad
     assert call("score", "metadata", "scores", "--signal", "cosine")[0] == 0
     tables = [pq.read_table(path) for path in sorted((tmp_path / "scores").glob("*.parquet"))]
     assert [table.num_rows for table in tables] == [130, 1, 169, 100]
-    assert all(table.schema == scores_schema(["cosine"]) for table in tables)
+    assert all(table.schema == scores_schema(["cosine"], facts=()) for table in tables)
     whole = pa.concat_tables(tables)
     assert whole["row"].to_pylist() == list(range(400))
     assert [int.from_bytes(uid) for uid in whole["uid"].to_pylist()] == metadata.numbers.tolist()

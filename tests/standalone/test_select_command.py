@@ -106,7 +106,7 @@ def test_tables_whose_rows_have_other_uids_are_not_joined(call, scored, tmp_path
     assert code == 2 and "given is not complete: 1 of 4 shards are not scored" in error
     path.write_text("no table")
     code, _, error = call("select", "l14", "given", "out.npy", "--keep", "cosine:0.1")
-    assert code == 2 and "00002.parquet is no Parquet" in error
+    assert code == 2 and "00002.parquet is not a table of scores" in error
 
 
 def test_a_column_without_a_score_is_refused(call, metadata, lay_out_metadata, tmp_path):

@@ -231,3 +231,29 @@ def test_the_whole_base_is_one_pass_over_it_each_row_as_often_as_its_weight():
     assert plan.rows_P.tolist() == [5, 2, 1]
     met = sorted(int(plan.batch(step)[0]) for step in range(plan.batches_per_epoch))
     assert met == [0, 2, 2, 2, 5, 8, 9, 9]
+
+
+@given(SHARDS, st.integers(1, 12), SEEDS, st.integers(1, 3), st.integers(0, 40))
+@settings(max_examples=200)
+def test_for_a_few_rows_the_exposures_are_known_without_the_others(
+    weights, batch, seed, window, steps
+):
+    plan = any_plan(weights, batch, seed, window=window)
+    weight = np.concatenate([np.array(w, np.int64) for w in weights])
+    rows = np.arange(len(weight))
+    shard = np.repeat(np.arange(len(weights)), [len(w) for w in weights])
+    met, times = exposures(plan, steps)
+    expected = np.zeros(len(rows), np.int64)
+    expected[met] = times
+    chosen = rows[seed % 3 :: 2]
+    found = plan.times(chosen, shard[chosen], weight[chosen], steps)
+    assert found.tolist() == expected[chosen].tolist()
+
+
+def test_of_passes_that_are_over_no_rows_are_read_to_tell_exposures():
+    rows = InMemory([[2, 2, 2, 2], [1, 1, 1, 1]])
+    plan = BatchPlan(rows, 4, 0, 0, window_batches=1)
+    every = np.arange(8)
+    # An epoch: a pass over 8 rows, and one over the 4 of weight 2.
+    assert plan.times(every, every // 4, np.repeat([2, 1], 4), 6).tolist() == [4] * 4 + [2] * 4
+    assert rows.asked == []

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selffilter.errors import UserError
-from selffilter.standalone.rules import Rule, apply_rules
+from selffilter.selecting.cuts import Rule, apply_rules
 from selffilter.standalone.select import Ensemble
 
 NAN = np.nan
@@ -20,8 +20,7 @@ def uids_of(rows):
 def cut(*words, columns=None, usable=USABLE, base=10):
     rules = [Rule.parse(*word.split(" ")) for word in words]
     columns = columns or {"a": A, "b": B}
-    rows = np.arange(len(usable))
-    kept, cuts = apply_rules(columns, rows, usable, rules, uids_of, base)
+    kept, cuts = apply_rules(columns, usable, rules, uids_of, base)
     return np.flatnonzero(kept).tolist(), cuts
 
 

@@ -1,0 +1,1 @@
+"""What became of a sample in a run, and why: `selffilter why`."""

@@ -1,0 +1,1 @@
+"""Runs and subsets beside each other: `selffilter compare`."""
