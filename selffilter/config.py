@@ -372,9 +372,34 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
     Raises:
         UserError: A key, type or value that the schema does not know, by its name.
     """
-    merged = OmegaConf.structured(Config)
     sources = [] if path is None else [(str(path), read_yaml(path))]
-    sources.append(("the command line", _parse_overrides(overrides)))
+    return _merged([*sources, ("the command line", _parse_overrides(overrides))])
+
+
+def load_selection(
+    path: Path | None = None,
+    overrides: Sequence[str] = (),
+    fields: Mapping[str, Any] | None = None,
+) -> Config:
+    """Merge a config of which only `select`, `seed` and `score.signal` will be looked at.
+
+    Args:
+        path: As for `load_config`.
+        overrides: Likewise.
+        fields: Of `select`, with their values.
+
+    Raises:
+        UserError: Likewise.
+    """
+    sources = [("no pool", OmegaConf.create({"pool": {"shards": ["none"]}}))]
+    if path is not None:
+        sources.append((str(path), read_yaml(path)))
+    sources.append(("the settings", OmegaConf.create({"select": dict(fields or {})})))
+    return _merged([*sources, ("the command line", _parse_overrides(overrides))])
+
+
+def _merged(sources: Iterable[tuple[str, DictConfig]]) -> Config:
+    merged = OmegaConf.structured(Config)
     schedules: dict[str, str] = {}
     for where, values in sources:
         _refuse_unknown(values, Config, where)

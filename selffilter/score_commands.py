@@ -149,8 +149,9 @@ def select(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            metavar="SCORES... OUT",
-            help="Folders of scores of the same rows; last: a .npy, .parquet or .txt file.",
+            metavar="SCORES... [CONFIG.yaml] OUT",
+            help="Folders of scores of the same rows; a config to select as a run would; last: a "
+            ".npy, .parquet or .txt file, or with a config a folder.",
         ),
     ],
     keep: Annotated[
@@ -172,13 +173,36 @@ def select(
     of: Annotated[
         str, typer.Option(help="What fractions are of: indexed (all rows of the pool) or usable.")
     ] = "indexed",
+    by: Annotated[
+        str | None, typer.Option(help="With a config: the column; or score.signal.")
+    ] = None,
+    round_: Annotated[
+        int, typer.Option("--round", help="With a config: which round's numbers, and draw.")
+    ] = 0,
+    samples: Annotated[
+        int | None, typer.Option(help="With select.weights=samples: how many will be consumed.")
+    ] = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="With a config: a field of it."),
+    ] = None,
 ) -> None:
-    """Select by scores: --keep, --above and --top, in the order given; write the uids."""
+    """Select by scores: --keep, --above and --top, in the order given; or as a run does."""
     from selffilter.selecting.cuts import Of, Rule
     from selffilter.standalone.select import Ensemble, run_select
 
-    if len(paths) < 2:
-        raise UserError("name a folder of scores, and behind it the subset file to write.")
+    configs = [path for path in paths if path.suffix in (".yaml", ".yml")]
+    paths = [path for path in paths if path not in configs]
+    if len(paths) < 2 or len(configs) > 1:
+        raise UserError(
+            "name a folder of scores, behind it a config if there is one, and the subset file to "
+            "write."
+        )
+    if configs or override:
+        _select_as_a_run(paths, configs, override or [], by, round_, samples, keep or above or top)
+        return
+    if by is not None or round_ or samples is not None:
+        raise UserError("--by, --round and --samples go with a config, or with --set.")
     if of not in ("indexed", "usable"):
         raise UserError(f"--of {of!r} is not one of indexed, usable.")
     asked = in_order(context.meta["words"], ("keep", "above", "top"))
@@ -190,6 +214,28 @@ def select(
     *folders, out = paths
     ensembles = [Ensemble.parse(text) for text in ensemble or []]
     print(run_select(folders, out, rules, ensembles=ensembles, of=base))
+
+
+def _select_as_a_run(
+    paths: list[Path],
+    configs: list[Path],
+    overrides: list[str],
+    by: str | None,
+    round_: int,
+    samples: int | None,
+    rules: list[str] | None,
+) -> None:
+    from selffilter.config import load_selection
+    from selffilter.standalone.choose import run_choice
+
+    if rules:
+        raise UserError(
+            "--keep, --above and --top do not go with a config: write select.cuts there, as in "
+            "--set 'select.cuts=[\"keep cosine:0.45\"]'."
+        )
+    config = load_selection(configs[0] if configs else None, overrides)
+    *folders, out = paths
+    print(run_choice(folders, out, config, signal=by, round_=round_, samples=samples))
 
 
 @app.command()
