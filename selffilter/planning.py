@@ -8,6 +8,10 @@ from selffilter.config import Config
 from selffilter.errors import UserError
 
 SCORING_SHARE_WARNED = 0.3
+NULL_ROWS = 2048
+"""Of the probe, which each pass pairs wrongly, to see what that scores: see `scoring.null`."""
+FEWEST_NULL_ROWS = 200
+"""With fewer it is not done."""
 TRAINING_TO_FORWARD = 3
 """Forward and backward of a training step over the forward alone, in FLOPs."""
 _BYTES_SCORE_ROW = 32
@@ -282,9 +286,12 @@ def _rows_encoded(config: Config, rounds: list[int], base_rows: int, pool_rows: 
     names = (config.score.signal, *config.score.also)
     needs = {need for name in names if name != "given" for need in find_signal(name).needs}
     bank = min(config.score.bank_size, base_rows)
+    probe = min(config.select.probe_fraction * pool_rows, config.select.probe_max_rows)
+    null = min(NULL_ROWS, probe) if probe >= FEWEST_NULL_ROWS else 0
     encoded = 0.0
     for round_ in rounds:
         models = 1 + ("reference" in needs and (round_ > 0 or config.score.reference is not None))
         rows = rows_scored(config, round_, base_rows, pool_rows)
         encoded += models * (bank + rows) + ("flipped" in needs) * rows
+        encoded += models * null
     return encoded

@@ -20,7 +20,7 @@ from selffilter.pool.index import Pool
 from selffilter.pool.sources import source_name
 from selffilter.pool.subset import read_subset
 from selffilter.pool.uids import UidTable
-from selffilter.randomness import below_fraction, draw
+from selffilter.randomness import below_fraction, draw, shuffled
 
 _ROWS_AT_ONCE = 1 << 16
 """What is computed of so many rows stays in the processor's cache."""
@@ -97,6 +97,11 @@ class Base:
     def in_probe(self, rows_N: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Mark the rows that belong to the probe, (N,) bool."""
         return below_fraction(rows_N, self.probe_fraction, self.seed, "probe")
+
+    def probe_sample(self, count: int) -> NDArray[np.int64]:
+        """Draw readable rows of the probe, at most so many, in random order."""
+        readable = self._probe_rows[~np.isin(self._probe_rows, self.pool.defect_rows)]
+        return shuffled(readable, self.seed, "probe sample")[:count]
 
     def outside(self, shard: int) -> NDArray[np.bool_]:
         """Mark the rows of a shard, readable or not, that are not in the subset, (N,) bool."""

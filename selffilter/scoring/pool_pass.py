@@ -27,6 +27,7 @@ from selffilter.scoring.afresh import Afresh
 from selffilter.scoring.captions import encode_captions, first_captions, score_rows
 from selffilter.scoring.embeddings.folder import EmbeddingWriter
 from selffilter.scoring.moments import SecondMoments
+from selffilter.scoring.null import crossed, joined, null_scores
 from selffilter.scoring.signals.facts import Bank, Facts, Pairs, Target
 from selffilter.scoring.signals.signal import Need, Signal
 from selffilter.scoring.table import score_table
@@ -112,6 +113,25 @@ class PoolPass:
     def read_bank(self, path: Path) -> Bank:
         """Read a bank onto the device."""
         return read_bank(path, self._device)
+
+    def write_null(self, path: Path, rows: NDArray[np.int64], bank: Bank | None) -> None:
+        """Write what the signals say of wrong pairs, if it is not there: see `scoring.null`.
+
+        Args:
+            path: A Parquet, a float32 column a signal.
+            rows: Whose images and captions are paired wrongly, in random order; of their captions
+                the first counts.
+            bank: See `score_shards`.
+        """
+        if path.exists():
+            return
+        parts = []
+        for pairs, batch in self._encoded(self._requests(rows), flip="flipped" in self._needs):
+            alone = _first_pairs(pairs, batch["caption_of"])
+            usable = torch.nonzero(batch["valid"]).flatten()
+            parts.append(crossed(alone, usable, usable))
+        found = null_scores(joined(parts), self._signals, self._facts(bank), self._batch_size)
+        write_table(path, pa.table({name: pa.array(scores) for name, scores in found.items()}))
 
     def score_shards(
         self,
@@ -250,6 +270,13 @@ def _bank_of(pairs: Pairs, caption_of_T: Tensor) -> dict[str, Tensor]:
             named[f"{prefix}image_features_MD"] = encoded.image_features_BD
             named[f"{prefix}text_features_MD"] = text_BD
     return named
+
+
+def _first_pairs(pairs: Pairs, caption_of_T: Tensor) -> Pairs:
+    """Return pairs with the first caption of each row."""
+    text_BD = first_captions(pairs.text_features_BD, caption_of_T, len(pairs.row_B))
+    reference = pairs.reference and _first_pairs(pairs.reference, caption_of_T)
+    return replace(pairs, text_features_BD=text_BD, reference=reference)
 
 
 def _to_keep(

@@ -13,10 +13,10 @@ from selffilter.scoring.pool_pass import logit_bias
 
 
 def pool_record(pool: Pool) -> dict[str, Any]:
-    """Return whose rows they are: those of a version of a pool's index."""
+    """Return whose rows they are: those of a version of a pool's index, wherever it lies now."""
     return {
         "kind": "pool",
-        "version": pool.version,
+        "version": pool.rows_version,
         "name": ", ".join(pool.sources),
         "rows": pool.rows,
         "shards": pool.shards,

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from selffilter.config import SelectConfig
 from selffilter.errors import UserError
+from selffilter.selecting.clean_share import CleanShare
 from selffilter.selecting.confident import Size, confident_size
 from selffilter.selecting.cuts import Cut, Rule, apply_rules
 from selffilter.selecting.diverse import by_lot, draw_rows
@@ -53,6 +54,7 @@ class Candidates:
         columns: Further signals, for cuts.
         balance: The groups that floors and caps are about.
         strata: The groups that the diverse draw is shared out over.
+        clean: What is known of the share of clean rows.
     """
 
     scores_N: NDArray[np.float32]
@@ -62,6 +64,7 @@ class Candidates:
     columns: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     balance: Groups | None = None
     strata: Groups | None = None
+    clean: CleanShare | None = None
 
     @property
     def ranked_by(self) -> NDArray[np.float32]:
@@ -164,7 +167,9 @@ def choose(
     base_N, merit_N, base = candidates.base_N, candidates.ranked_by, int(candidates.base_N.sum())
     scored_N = base_N & np.isfinite(merit_N)
     ranking = Ranking.of(merit_N, scored_N, scratch)
-    size = confident_size(settings, round_, candidates.scores_N, scored_N, ranking)
+    size = confident_size(
+        settings, round_, candidates.scores_N, scored_N, ranking, candidates.clean
+    )
 
     eligible_N, cuts = scored_N, list[Cut]()
     if settings.cuts and size.rows:

@@ -4,7 +4,7 @@
 ``top``          the best `keep_fraction` of the scored base
 ``threshold``    rows whose score is at least `threshold`
 ``mixture``      rows that are of the better of two Gaussians with at least `clean_probability`
-``clean_share``  the best so many as that fit says are clean
+``clean_share``  the best so many as are clean at least, by what wrong pairs score: `clean_share`
 ``sample``       `keep_fraction` of the scored base is drawn by score, with repeats: see `repeats`
 ===============  ================================================================================
 
@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selffilter.config import SelectConfig
+from selffilter.selecting.clean_share import CleanShare
 from selffilter.selecting.mixture import Mixture, fit_mixture
 from selffilter.selecting.order import Ranking, descending_keys
 
@@ -46,7 +47,7 @@ class Size:
         facts: dict[str, Any] = {"confident_found": self.found, "confident_most": self.most}
         if self.mixture is not None:
             facts |= {
-                "clean_share_estimate": self.mixture.clean_share,
+                "mixture_share": self.mixture.clean_share,
                 "mixture_separation": self.mixture.separation,
             }
         return facts
@@ -58,6 +59,7 @@ def confident_size(
     scores_N: NDArray[np.float32],
     scored_N: NDArray[np.bool_],
     ranking: Ranking,
+    clean: CleanShare | None = None,
 ) -> Size:
     """Say how large the confident share of a round is.
 
@@ -67,9 +69,11 @@ def confident_size(
         scores_N: The scores themselves, also where rows are ranked by merit.
         scored_N: The scored base.
         ranking: Of what rows are ranked by, over the scored base.
+        clean: What is known of the share of clean rows.
 
     Returns:
-        The size; where two Gaussians are asked for and cannot be told apart, `most`.
+        The size; `most` where two Gaussians are asked for and cannot be told apart, or nothing is
+        known of the share of clean rows.
     """
     scored = len(ranking)
     most = round(settings.keep(round_) * scored)
@@ -77,11 +81,11 @@ def confident_size(
     if settings.confident == "threshold":
         key = descending_keys(np.array([settings.threshold_of(round_)], np.float32))[0]
         found = int(np.searchsorted(ranking.keys_M, key, side="right"))
-    elif settings.confident in ("mixture", "clean_share") and most:
+    elif settings.confident == "clean_share" and clean is not None:
+        found = round(clean.share * scored)
+    elif settings.confident == "mixture" and most:
         mixture = fit_mixture(scores_N, scored_N)
-        if mixture is not None and settings.confident == "clean_share":
-            found = round(mixture.clean_share * scored)
-        elif mixture is not None:
+        if mixture is not None:
             lowest = mixture.lowest_score(settings.clean_probability)
             found = int((scores_N[scored_N] >= np.float32(lowest)).sum())
     return Size(min(found, most), most, found, mixture)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from selffilter.clip.compiling import compile_towers
 from selffilter.clip.model import ClipRecipe, find_recipe, load_weights
 from selffilter.config import Config
 from selffilter.evaluation.evaluate import EvaluationSettings, evaluate
-from selffilter.evaluation.sets import open_sets
+from selffilter.evaluation.sets import EvaluationSet, open_sets
 from selffilter.interrupt import StopRequest
 from selffilter.planning import RoundSteps, round_steps, stages_of
 from selffilter.pool.base import Base
@@ -26,6 +26,7 @@ from selffilter.pool.prefetch import Ahead, Fetching, fetching_ahead
 from selffilter.pool.reading import PoolDataset
 from selffilter.pool.row_reader import members_read, size_limits
 from selffilter.pool.stores.find import is_far
+from selffilter.progress import Bar, NoBar
 from selffilter.store import RunStore
 from selffilter.team import Team
 from selffilter.tracking.console import Screen
@@ -142,18 +143,28 @@ class RunContext:
         shown: Summary = {}
         settings = EvaluationSettings(c.evaluate.batch_size, c.hardware.workers)
         for data in open_sets(c.evaluate.zero_shot):
-            found = evaluate(model, self.recipe, data, settings)
+            with self._evaluation_bar(f"round {steps.round}  evaluate on {data.name}", data) as bar:
+                found = evaluate(model, self.recipe, data, settings, bar)
             self.log("zero_shot", steps.round, stage, step, found.record())
             if not shown and "acc1" in found.metrics:
                 shown = {k: found.metrics[k] for k in ("acc1", "acc5", "mean_per_class_recall")}
         return shown
+
+    def _evaluation_bar(self, title: str, data: EvaluationSet) -> AbstractContextManager[Bar]:
+        """Return a bar in kilobytes; where a server does not say how many, what goes on."""
+        if data.total_bytes:
+            return self.screen.bar(f"{title}  kB", data.total_bytes // 1000)
+        self.screen.doing(title, "")
+        return nullcontext(NoBar())
 
     # --- records and markers ------------------------------------------------------------------
 
     def begin(self, steps: RoundSteps, stage: str, step: int) -> None:
         """Tell the trackers that a stage begins, or goes on from a step."""
         if self.team.is_main:
-            self.tracker.begin(steps.round, stage, step * self.config.train.global_batch_size)
+            seen = step * self.config.train.global_batch_size
+            self.tracker.begin(steps.round, stage, seen)
+            self.screen.begin_stage(steps.round, stage, seen)
 
     def log(self, kind: str, round_: int, stage: str, step: int, values: Summary) -> None:
         """Log values at a step of the run."""

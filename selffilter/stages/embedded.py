@@ -139,19 +139,21 @@ def stored_clusters(
     """
     codes, centroids = folder / CODES, folder / CENTROIDS
     made_with = {
-        "clusters": str(clusters),
-        "seed": str(seed),
-        "rows": str(len(features.among_N)),
+        "clusters": clusters,
+        "seed": seed,
+        "rows": len(features.among_N),
         "embeddings": _fingerprint(features),
     }
+    # One entry: safetensors writes several in an order that is another each time (0.7).
+    metadata = {"made_with": json.dumps(made_with, sort_keys=True)}
     if codes.exists() and centroids.exists():
         with safe_open(centroids, "np") as file:
-            if file.metadata() == made_with:
+            if file.metadata() == metadata:
                 return Clusters(np.load(codes, allow_pickle=False), file.get_tensor("centroids_KD"))
     found = cluster(features, features.among_N, clusters, seed, scratch=scratch, progress=progress)
     codes.unlink(missing_ok=True)  # so that old codes never stand beside new centroids
     tensors = {"centroids_KD": found.centroids_KD}
-    write_atomically(centroids, lambda file: file.write(save(tensors, made_with)))
+    write_atomically(centroids, lambda file: file.write(save(tensors, metadata)))
     write_atomically(codes, lambda file: np.save(file, found.codes_N, allow_pickle=False))
     return found
 

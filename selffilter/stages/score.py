@@ -14,7 +14,7 @@ from selffilter.clip.checkpoint import fingerprint
 from selffilter.clip.model import load_weights
 from selffilter.clip.reference import open_reference
 from selffilter.evaluation.evaluate import EvaluationSettings
-from selffilter.planning import RoundSteps, scores_from
+from selffilter.planning import FEWEST_NULL_ROWS, NULL_ROWS, RoundSteps, scores_from
 from selffilter.scoring.afresh import Afresh
 from selffilter.scoring.embeddings.folder import EmbeddingWriter
 from selffilter.scoring.given import (
@@ -33,6 +33,9 @@ from selffilter.store import link
 from selffilter.tables import shard_file
 from selffilter.targets import encode_target, open_target
 from selffilter.training.batch_plan import exposures
+
+NULL = Path("about") / "null.parquet"
+"""What signals say of wrong pairs."""
 
 AUTOCAST = {
     "32-true": None,
@@ -111,6 +114,9 @@ def _score_with_model(context: RunContext, round_: int, shards: list[int], folde
         path = folder / "bank.safetensors"
         context.team.decide(lambda: pool_pass.write_bank(path, c.score.bank_size))
         bank = pool_pass.read_bank(path)
+    probe = context.base.probe_sample(NULL_ROWS)
+    if len(probe) >= FEWEST_NULL_ROWS:
+        context.team.decide(lambda: pool_pass.write_null(folder / NULL, probe, bank))
     afresh = _afresh(context, round_)
     rows = sum(len(afresh.rows(s)) for s in shards if not shard_file(folder, s).exists())
     embeddings = None

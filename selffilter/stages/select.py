@@ -21,6 +21,7 @@ from selffilter.pool.facts import pool_facts
 from selffilter.pool.failures import count_by_reason
 from selffilter.reading_costs import materialising_advice, training_sets
 from selffilter.selecting.choice import Candidates, Choice, choose
+from selffilter.selecting.clean_share import CleanShare, clean_share
 from selffilter.selecting.cuts import Rule
 from selffilter.selecting.drift import memorisation_cue
 from selffilter.selecting.guard import Alarm, Widening, check
@@ -30,8 +31,10 @@ from selffilter.selecting.scratch import Scratch
 from selffilter.stages.context import RunContext, Summary
 from selffilter.stages.groupings import Groupings
 from selffilter.stages.removals import NAME, Removals, find_removals
+from selffilter.stages.score import NULL
 from selffilter.stages.watching import Before, Seen, look_at, write_seen
 from selffilter.store import write_atomically
+from selffilter.tables import has_column, read_table
 from selffilter.training.batch_plan import exposures
 
 
@@ -52,6 +55,8 @@ def select(context: RunContext, steps: RoundSteps) -> Summary:
     folder = context.store.stage(round_, "select")
     folder.mkdir(parents=True, exist_ok=True)
     scratch = Scratch(c.select.memory_gb * 1e9, folder)
+    title = f"round {round_}  select"
+    context.screen.doing(title, "reads the scores")
     scores = _read(context, round_, scratch)
     scores_N, base_N = scores.columns[c.score.signal], scores.in_base
     merit_N = scores_N
@@ -72,11 +77,18 @@ def select(context: RunContext, steps: RoundSteps) -> Summary:
         scores.columns,
         balance=groupings.named(c.select.balance) if c.select.balance else None,
         strata=groupings.named(c.select.diverse_by) if c.select.diverse_by else None,
+        clean=_clean_share(context, round_, scores),
     )
+    context.screen.doing(title, "chooses")
     choice, seen, guarded = _choose(context, steps, candidates, groupings, scratch)
+    context.screen.doing(title, "writes the selection")
     write_selection(folder, choice, context.pool, round_, context.base.source_weight)
 
+    context.screen.doing(title, "looks at the selection")
     summary: Summary = choice.counts() | {"account": _account(scores, removals)}
+    if candidates.clean is not None:
+        summary["clean_share"] = candidates.clean.share
+        summary["clean_share_error"] = candidates.clean.standard_error
     summary |= seen.summary | guarded
     summary |= write_seen(context, round_, seen, choice, scores, base_N, scratch)
     below_N = ~(merit_N >= choice.threshold)  # all of them where nothing is kept for its score
@@ -175,6 +187,17 @@ def _widened(select: SelectConfig, round_: int, widening: Widening) -> SelectCon
 
 
 # --- what else a summary says -----------------------------------------------------------------
+
+
+def _clean_share(context: RunContext, round_: int, scores: Scores) -> CleanShare | None:
+    """Bound the share of clean rows, if this round's model has scored wrong pairs of the probe."""
+    path = context.store.stage(round_, "score") / NULL
+    signal = context.config.score.signal
+    if not path.exists() or not has_column(path, signal):
+        return None
+    fresh_N = scores.probe_N & (scores.scored_round_N == round_)
+    null_m = read_table(path, [signal])[signal].to_numpy()
+    return clean_share(scores.columns[signal][fresh_N], null_m)
 
 
 def _merit(context: RunContext, round_: int, scores: Scores) -> NDArray[np.float32]:

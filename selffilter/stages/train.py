@@ -149,7 +149,8 @@ def _fit(
         def report(now: StepReport) -> None:
             nonlocal done
             note = f"loss {now.loss:.3f}  data wait {now.data_wait:.0%}"
-            bar.advance((now.step - steps.begin - done) * batch, note)
+            numbers = {"loss": now.loss, "data_wait": now.data_wait}
+            bar.advance((now.step - steps.begin - done) * batch, note, numbers)
             done = now.step - steps.begin
             values = {k: v for k, v in dataclasses.asdict(now).items() if k != "step"}
             rate = flops * now.samples_per_s / context.team.size

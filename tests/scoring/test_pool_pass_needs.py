@@ -17,6 +17,7 @@ from selffilter.pool.reading import PoolDataset
 from selffilter.scoring.embeddings.folder import EmbeddingWriter, open_folder
 from selffilter.scoring.embeddings.usable import unusable_rows
 from selffilter.scoring.moments import SecondMoments
+from selffilter.scoring.null import crossed
 from selffilter.scoring.pool_pass import PoolPass, logit_bias
 from selffilter.scoring.ready import score_embeddings
 from selffilter.scoring.signals.facts import Bank, Facts, Pairs, Target
@@ -172,3 +173,23 @@ def test_a_shard_that_was_scored_without_its_embeddings_is_done_again(world, tmp
     assert (sum(done), writer.has(0), writer.has(1)) == (4, True, False)
     again.score_shards([0], tmp_path / "scores", 0, None, done.append, embeddings=writer)
     assert sum(done) == 4
+
+
+@pytest.mark.parametrize("name", ["cosine", "neg_clip_loss", "flipped_cosine", "learnability"])
+def test_wrong_pairs_score_as_if_they_were_pairs(name, world, tmp_path):
+    pool_pass = make_pass(world, {name: find_signal(name)}, reference=world.other)
+    bank = None
+    if pool_pass.needs_bank:
+        pool_pass.write_bank(tmp_path / "bank", 5)
+        bank = pool_pass.read_bank(tmp_path / "bank")
+    order = np.array([4, 0, 2, 5, 3, 1])  # row 2 has no caption
+    pool_pass.write_null(tmp_path / "null.parquet", order, bank)
+    found = read_table(tmp_path / "null.parquet")[name].to_numpy()
+    usable = torch.tensor([USABLE.index(row) for row in order if row in USABLE])
+    pairs = crossed(world.pairs, usable, usable)
+    expected = []
+    facts = pool_pass._facts(bank)
+    for shift in range(1, 5):
+        wrong = crossed(pairs, torch.arange(5), torch.arange(5).roll(-shift))
+        expected.append(find_signal(name)(wrong, facts))
+    np.testing.assert_allclose(found, torch.cat(expected).numpy(), atol=2e-5)

@@ -10,6 +10,7 @@ from selffilter.config import SelectConfig
 from selffilter.errors import UserError
 from selffilter.randomness import draw
 from selffilter.selecting.choice import Candidates, choose
+from selffilter.selecting.clean_share import CleanShare
 from selffilter.selecting.groups import Groups
 from selffilter.selecting.scratch import Scratch
 
@@ -25,11 +26,12 @@ def uids_of(rows):
 
 def choice_of(
     scores=SCORES, keep=0.4, diverse=0.2, seed=0, round_=1, *, base=None, uids=uids_of,
-    samples=None, merit=None, columns=None, balance=None, strata=None, scratch=None, **fields,
+    samples=None, merit=None, columns=None, balance=None, strata=None, scratch=None,
+    clean=None, **fields,
 ):  # fmt: skip
     base = np.ones(len(scores), bool) if base is None else base
     config = SelectConfig(keep_fraction=[keep], diverse_fraction=[diverse], **fields)
-    candidates = Candidates(scores, base, uids, merit, columns or {}, balance, strata)
+    candidates = Candidates(scores, base, uids, merit, columns or {}, balance, strata, clean)
     return choose(candidates, config, seed=seed, round_=round_, samples=samples, scratch=scratch)
 
 
@@ -166,21 +168,23 @@ def test_a_mixture_keeps_the_better_hill():
     scores = two_hills()
     choice = choice_of(scores, keep=0.9, diverse=0, confident="mixture")
     assert 1.2 < choice.threshold < 1.8
-    assert choice.counts()["clean_share_estimate"] == pytest.approx(0.3, abs=0.02)
+    assert choice.counts()["mixture_share"] == pytest.approx(0.3, abs=0.02)
     surer = choice_of(scores, keep=0.9, diverse=0, confident="mixture", clean_probability=0.99)
     assert surer.threshold > choice.threshold
 
 
-def test_the_clean_share_keeps_as_many_rows_as_the_fit_says():
-    choice = choice_of(two_hills(), keep=0.9, diverse=0, confident="clean_share")
-    share = choice.counts()["clean_share_estimate"]
-    assert len(choice.confident) == round(share * 4000)
+def test_as_many_rows_are_kept_as_are_clean_at_least():
+    known = CleanShare(share=0.31, standard_error=0.02, quantile=0.4, rows=900)
+    choice = choice_of(keep=0.9, diverse=0, confident="clean_share", clean=known)
+    assert len(choice.confident) == 62
+    assert len(choice_of(keep=0.2, diverse=0, confident="clean_share", clean=known).confident) == 40
+    assert len(choice_of(keep=0.9, diverse=0, confident="clean_share").confident) == 180
 
 
 def test_without_two_hills_the_fraction_is_kept():
     choice = choice_of(np.zeros(N, np.float32), confident="mixture")
     assert len(choice.confident) == 80
-    assert "clean_share_estimate" not in choice.counts()
+    assert "mixture_share" not in choice.counts()
 
 
 def test_samples_are_drawn_by_score_with_repeats():

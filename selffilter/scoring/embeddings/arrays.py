@@ -5,23 +5,33 @@ Nothing is unpickled, and no size in a file is believed before it is held agains
 
 from __future__ import annotations
 
+import lzma
 import struct
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from tokenize import TokenError
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from selffilter.errors import UserError
+from selffilter.npy_header import read_header
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 """Of a zip member: signature, lengths of its name and of its extra field."""
 
 MAX_WIDTH = 65_536
+
+_BELIEVED_BYTES = 64 << 20
+_MOST_PACKED = 100
+"""Embeddings are noise to a compressor; an array that is packed more than this, and is larger than
+`_BELIEVED_BYTES` unpacked, is there to fill the memory."""
+_BROKEN_ZIP = (
+    OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+    struct.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,11 +71,11 @@ class StoredArray:
         rows, width = self.shape
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as file:
-                _read_header(file)
+                file.seek(read_header(file)[-1])
                 raw = file.read(rows * width * self.dtype.itemsize)
             flat = np.frombuffer(raw, self.dtype)
             return flat.reshape(self.shape, order="F" if self.fortran_order else "C")
-        except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        except _BROKEN_ZIP as error:
             raise UserError(f"{self.path}: {self.member} cannot be read: {error}.") from error
 
 
@@ -77,8 +87,7 @@ def describe_npy(path: Path) -> StoredArray:
     """
     try:
         with path.open("rb") as file:
-            shape, fortran_order, dtype = _read_header(file)
-            offset = file.tell()
+            shape, fortran_order, dtype, offset = read_header(file)
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing.") from error
     except (OSError, EOFError, ValueError) as error:
@@ -100,27 +109,16 @@ def describe_npz(path: Path, name: str) -> StoredArray:
                 raise UserError(f"{path} has no {name}: it holds {', '.join(names) or 'nothing'}.")
             info = archive.getinfo(member)
             with archive.open(info) as file:
-                shape, fortran_order, dtype = _read_header(file)
-                header = file.tell()
+                shape, fortran_order, dtype, header = read_header(file)
         stored = info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1
         offset = _begins_at(path, info) + header if stored else None
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing.") from error
-    except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
+        if info.file_size > max(_BELIEVED_BYTES, _MOST_PACKED * info.compress_size):
+            raise ValueError(f"{info.compress_size} bytes that unpack to {info.file_size}")
+    except _BROKEN_ZIP as error:
         raise UserError(f"{path}: {name} is no .npz of numbers: {error}.") from error
     return _checked(path, member, shape, dtype, offset, fortran_order, info.file_size - header)
-
-
-def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = npy.read_magic(file)
-    readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-    if version not in readers:
-        raise ValueError(f"version {version} of numpy's format is not for plain numbers")
-    try:
-        shape, fortran_order, dtype = readers[version](file)
-    except (TokenError, SyntaxError, TypeError) as error:  # numpy 2.4 lets them out
-        raise ValueError(f"its header cannot be parsed ({error})") from error
-    return tuple(shape), bool(fortran_order), dtype
 
 
 def _begins_at(path: Path, info: zipfile.ZipInfo) -> int:
