@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from selffilter.errors import UserError
-from selffilter.store import read_json, write_json
+from selffilter.store import read_json, sweep, write_json
 
 WORK = ".work"
 
@@ -57,8 +57,7 @@ def look_at_folder(
 
 def sweep_folder(out: Path) -> None:
     """Remove what a call that was killed has left half written. For who alone works there."""
-    for debris in out.rglob(".*.tmp"):
-        debris.unlink(missing_ok=True)
+    sweep(out)
 
 
 def begin_folder(out: Path, asked: Mapping[str, Any], **more: Any) -> None:

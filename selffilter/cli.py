@@ -29,7 +29,8 @@ from selffilter.endings import (
     is_last_attempt,
     note_final,
 )
-from selffilter.errors import UserError
+from selffilter.errors import Lost, UserError
+from selffilter.plain_text import visible
 
 app = typer.Typer(
     name="selffilter",
@@ -62,7 +63,7 @@ def main() -> None:
         app(standalone_mode=True)
     except Exception as error:
         ending = ending_of(error)
-        if ending.code == EXIT_CRASH:
+        if ending.code == EXIT_CRASH and not isinstance(error, Lost):
             raise
         if not isinstance(error, UserError):
             _end(ending)
@@ -99,14 +100,23 @@ def run(
     config: Annotated[Path, typer.Argument(help="A YAML file; see configs/.")],
     overrides: Overrides = None,
     only: Only = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Say nothing but what went wrong.")
+    ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Say it as JSON lines on the standard output.")
+    ] = False,
 ) -> None:
     """Run, or go on with, the run that CONFIG describes: rounds of train, score, select."""
     from selffilter.config import load_config
 
+    if quiet and json:
+        raise UserError("--quiet and --json: one of the two.")
+
     if only not in (None, "train", "score", "select"):
         raise UserError(f"--only {only!r} is not one of train, score, select.")
     loaded = load_config(config, overrides or [])
-    _run(loaded, only)
+    _run(loaded, only, quiet=quiet, as_json=json)
 
 
 @app.command()
@@ -294,11 +304,18 @@ def materialize(
 
 
 @app.command()
-def status(run_dir: Annotated[Path, typer.Argument(help="A run directory.")]) -> None:
-    """Say where a run stands."""
-    from selffilter.outlook import print_status
+def status(
+    run_dir: Annotated[Path, typer.Argument(help="A run directory.")],
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Look again and again, until nobody works on it.")
+    ] = False,
+    every: Annotated[float, typer.Option(help="Seconds between two looks of --watch.")] = 5.0,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, a line a look.")] = False,
+) -> None:
+    """Say where a run stands: rounds, stage, speed and time left, heartbeat, alarms."""
+    from selffilter.status_command import show_status
 
-    print_status(run_dir)
+    show_status(run_dir, watch=watch, every_s=every, as_json=json)
 
 
 @app.command()
@@ -388,12 +405,17 @@ def theory(
     print(f"report: {report}")
 
 
-def _run(config: Any, only: str | None) -> None:
+def _run(config: Any, only: str | None, *, quiet: bool, as_json: bool) -> None:
     from selffilter.run import run as run_loop
     from selffilter.tracking.console import Screen, what_lies_where
+    from selffilter.tracking.events import JsonScreen
 
     def work(team: Any) -> None:
-        screen = Screen(quiet=not team.is_main)
+        if as_json and team.is_main:
+            with JsonScreen().until_end(config.run_dir) as events:
+                run_loop(config, team, events, only)
+            return
+        screen = Screen(quiet=quiet or not team.is_main)
         store = run_loop(config, team, screen, only)
         if only is None:
             screen.say(what_lies_where(store))
@@ -415,7 +437,10 @@ def _with_team(accelerator: str, work: Any) -> None:
     try:
         work(team)
     except TornDown:
-        team.say(f"ended by torchrun. What is saved stays; the same command goes on:  {_command()}")
+        why = f": {gone}" if (gone := team.gone()) else ""
+        team.say(
+            f"ended by torchrun{why}. What is saved stays; the same command goes on:  {_command()}"
+        )
         sys.exit(EXIT_STOPPED)
     except Stopped as stopped:
         team.tell(stopped)
@@ -423,14 +448,15 @@ def _with_team(accelerator: str, work: Any) -> None:
         team.leave_after_main()
         note_final(ending_of(stopped))
         sys.exit(EXIT_STOPPED)
-    except Exception as error:
+    except Exception as raised:
+        error = team.explained(raised)
         team.tell(error)
         mine, other = ending_of(error), team.another_ended()
         if other is not None and (mine.code == EXIT_CRASH or mine.message == other.message):
             # A collective that broke when the other left, or the same mistake: it has been said,
             # but on another node, to another screen.
             _end(other, speak=other.node != mine.node and _is_first_here())
-        if mine.code == EXIT_CRASH:
+        if mine.code == EXIT_CRASH and not isinstance(error, Lost):
             raise
         _end(mine)
     team.leave()
@@ -442,7 +468,7 @@ def _end(ending: Ending, *, speak: bool = True, at_once: bool = False) -> NoRetu
     if speak:
         whose = f"rank {ending.rank}: " if ending.rank else ""
         again = f":  {_command()}" if ending.code == EXIT_STOPPED else ""
-        print(f"selffilter: {whose}{ending.message}{again}", file=sys.stderr, flush=True)
+        print(f"selffilter: {whose}{visible(ending.message)}{again}", file=sys.stderr, flush=True)
     elif "TORCHELASTIC_RUN_ID" in os.environ and not at_once:
         time.sleep(_SPEAKS_WITHIN_S)
     sys.exit(ending.code)

@@ -219,6 +219,10 @@ class TrackConfig:
     wandb: str = "auto"
     wandb_project: str = "selffilter"
     wandb_group: str | None = None
+    wandb_job_type: str | None = None
+    wandb_images: int = 24
+    wandb_artifacts: bool = True
+    also: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -271,6 +275,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "hardware.precision": ("32-true", "bf16-mixed", "bf16-true", "16-mixed"),
 }
 """The words a field may have. A signal is looked up by its name when a run is opened."""
+
+ALSO_TRACKED = ("csv", "tensorboard")
+"""What `track.also` may list."""
 
 FRESH = ("rounds.fresh_weights_at", "rounds.fresh_optimizer_at", "rounds.fresh_schedule_at")
 """Fields that say which rounds begin anew with what; fresh weights bring the other two along."""
@@ -334,12 +341,15 @@ RANGES: dict[str, tuple[float, float]] = {
     "select.probe_fraction": (0, 0.5),
     "select.probe_max_rows": (0, _INF),
     "evaluate.batch_size": (1, _INF),
+    "track.wandb_images": (0, 1000),
     "hardware.workers": (0, 1024),
 }
 """The closed range of each number."""
 
 MAY_CHANGE_ON_RESUME = (
     "runs_dir",
+    "pool.shards",
+    "pool.index_dir",
     "pool.request_bytes",
     "pool.cache_dir",
     "pool.cache_gb",
@@ -359,7 +369,8 @@ MAY_CHANGE_ON_RESUME = (
     "track",
     "hardware",
 )
-"""What a run may be continued with; everything else decides what the run *is*."""
+"""What a run may be continued with; everything else decides what the run *is*. Shards and index may
+lie elsewhere: that they are the same ones is seen to when the run is opened (`moving`)."""
 
 
 def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
@@ -540,6 +551,11 @@ def validate(config: Config) -> None:
         raise UserError(
             f"pool.source_weights={weights}: give one whole number of at least 1 for each of the "
             f"{len(config.pool.shards)} sources in pool.shards, or none."
+        )
+    if other := [name for name in config.track.also if name not in ALSO_TRACKED]:
+        raise UserError(
+            f"track.also: {other[0]!r} is not one of {', '.join(ALSO_TRACKED)}."
+            + nearest(other[0], ALSO_TRACKED)
         )
     if not config.name or "/" in config.name or config.name.startswith("."):
         raise UserError(f"name={config.name!r} cannot be the name of a folder.")

@@ -72,6 +72,8 @@ def _demo_config(home: Path, out: Path, name: str, seed: int, overrides: list[st
             f"model.name={shipped.parent / 'models' / 'tiny_convnext.json'}",
             f"evaluate.zero_shot=[{home / 'eval' / 'openclipart'}]",
             f"evaluate.truth={home / 'truth.parquet'}",
+            f"track.wandb_group={name}",
+            "track.wandb_job_type=loop",
             *overrides,
         ],
     )
@@ -95,7 +97,8 @@ def _changes(loop: RunStore, method: Method) -> list[str]:
     pool = Pool(Path(pinned["index_dir"]), pinned["version"], config.pool.caption_key)
     inputs = loop.root.parent / "demo-data" / "inputs" / config.name
     facts = PoolFacts(pool, config, lambda _: loop, inputs)
-    return [*words(method.changes, facts), f"name={config.name}-{method.name}"]
+    own = [f"name={config.name}-{method.name}", f"track.wandb_job_type={method.name}"]
+    return [*words(method.changes, facts), *own]
 
 
 def comparison_table(stores: dict[str, RunStore]) -> str:

@@ -14,7 +14,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from selffilter.errors import StoreGone, UserError
+from selffilter.errors import Lost, StoreGone, UserError
 from selffilter.interrupt import Stopped
 from selffilter.store import read_json, write_text
 
@@ -23,7 +23,9 @@ EXIT_USER_ERROR = 2
 EXIT_STOPPED = 75
 """EX_TEMPFAIL: the run stopped and is saved; the same command goes on with it."""
 
-CANNOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR)
+CANNOT_WRITE = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EFBIG,
+)  # fmt: skip
 """What is wrong with a place and not with the program: one sentence instead of a traceback."""
 
 
@@ -81,20 +83,44 @@ def ending_of(error: BaseException) -> Ending:
         return Ending(EXIT_STOPPED, "stopped and saved. The same command goes on", rank, node, True)
     if isinstance(error, UserError):
         return Ending(EXIT_USER_ERROR, str(error), rank, node)
+    if isinstance(error, Lost):
+        return Ending(EXIT_CRASH, str(error), rank, node)
     if isinstance(error, StoreGone):
         message = (
             f"{error}. What is saved stays; once it can be read again, the same command goes on"
         )
         return Ending(EXIT_STOPPED, message, rank, node)
     if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
-        where = f"{error.filename}: " if error.filename else ""
-        message = (
-            f"cannot write: {where}{error.strerror}. Make room, or choose another place; then the "
-            "same command goes on."
-        )
-        return Ending(EXIT_USER_ERROR, message, rank, node)
+        return Ending(EXIT_USER_ERROR, _cannot_write(error), rank, node)
     words = f"{type(error).__name__}: {error}".splitlines()[0]
     return Ending(EXIT_CRASH, words, rank, node)
+
+
+def _cannot_write(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    room = ""
+    if error.errno == errno.ENOSPC:
+        mend = "Make room"
+        if error.filename:
+            folder = next(p for p in Path(error.filename).absolute().parents if p.exists())
+            room = f" ({_room(folder)} in {folder}, too little for it)"
+    elif error.errno == errno.EDQUOT:
+        mend = "Make room within your quota"
+    elif error.errno == errno.EFBIG:
+        mend = "Allow larger files (ulimit -f)"
+    else:
+        mend = "Make it writable"
+    return (
+        f"cannot write: {where}{error.strerror}{room}. What was saved before is whole. {mend}, or "
+        "choose another place; then the same command goes on."
+    )
+
+
+def _room(folder: Path) -> str:
+    place = os.statvfs(folder)
+    room = f"{place.f_bavail * place.f_frsize / 1e6:,.1f} MB free"
+    no_files = place.f_files and not place.f_favail
+    return room + ", but no more files (inodes)" if no_files else room
 
 
 def note_final(ending: Ending) -> None:

@@ -25,13 +25,38 @@ def describe(seed: int) -> dict[str, Any]:
     }
 
 
-def version_differences(record: dict[str, Any]) -> list[str]:
-    """Return a sentence for each package whose version is not the recorded one."""
+def differences(record: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return what is not as it was: name of a package, or of a field, → before and now.
+
+    Args:
+        record: What `describe` returned when the run was begun.
+        now: What it returns.
+    """
+    before, after = (_flat(each) for each in (record, now))
+    return {
+        name: (before[name], value)
+        for name, value in after.items()
+        if name in before and before[name] != value
+    }
+
+
+def version_differences(changed: dict[str, tuple[Any, Any]]) -> list[str]:
+    """Return a sentence for each package, and Python, whose version is another one.
+
+    Args:
+        changed: See `differences`.
+    """
     return [
-        f"this run was begun with {name} {before} and goes on with {_version(name)}"
-        for name, before in record.get("packages", {}).items()
-        if before != _version(name)
+        f"this run was begun with {name} {before} and goes on with {now}"
+        for name, (before, now) in changed.items()
+        if name in (*_PACKAGES, "python", "selffilter")
     ]
+
+
+def _flat(described: dict[str, Any]) -> dict[str, Any]:
+    names = ("selffilter", "python", "platform", "git_commit")
+    fields = {name: described[name] for name in names if name in described}
+    return fields | described.get("packages", {})
 
 
 def _version(name: str) -> str:

@@ -11,6 +11,14 @@ class UserError(Exception):
     """
 
 
+class Lost(Exception):
+    """Something that the run needs was taken from it: a process was killed, a rank fell silent.
+
+    One sentence and no traceback, for the program is not to blame; exit code 1, for beginning again
+    (by hand, or torchrun's) may well help.
+    """
+
+
 class StoreGone(Exception):
     """A shard that cannot be read, also after some patience; nothing is wrong with the run.
 

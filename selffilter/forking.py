@@ -82,7 +82,8 @@ def fork(source: RunStore, config: Config, from_round: int) -> RunStore:
     origin = {"run": str(Path(source.root).resolve()), "round": from_round}
     # Of the new run's own inputs: it may score otherwise.
     recipe = find_recipe(config.model.name, config.model.pretrained)
-    common = {k: value for k, value in record.items() if k not in inputs_of(config, recipe)}
+    not_its_own = {*inputs_of(config, recipe), "continued", "moved"}
+    common = {k: value for k, value in record.items() if k not in not_its_own}
     own = fingerprints(config, recipe) | {"forked_from": origin}
     write_json(store.root / "environment.json", common | own)
     write_text(store.config_path, to_yaml(config))

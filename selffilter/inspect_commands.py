@@ -1,4 +1,4 @@
-"""`selffilter why` and `compare`: asking a run about its samples, and runs about each other."""
+"""`selffilter why`, `compare`, `report`: about samples of a run, several runs, a run as a whole."""
 
 from __future__ import annotations
 
@@ -68,3 +68,18 @@ def compare(
         as_json=json,
         screen=Screen(),
     )
+
+
+@app.command()
+def report(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The page; RUN/report.html.")
+    ] = None,
+    samples: Annotated[int, typer.Option(help="How many a contact sheet shows; 0: none.")] = 24,
+) -> None:
+    """Write a run, finished or not, as one HTML page: what it keeps and drops, and how it went."""
+    from selffilter.reporting.command import run_report
+    from selffilter.tracking.console import Screen
+
+    run_report(run_dir, out, samples=samples, screen=Screen())

@@ -7,13 +7,14 @@ from pathlib import Path
 from selffilter import environment
 from selffilter.clip.model import find_recipe
 from selffilter.clip.starting import build_to_train
-from selffilter.config import Config, read_run_config, refuse_changed, to_yaml
+from selffilter.config import Config, differences, read_run_config, refuse_changed, to_yaml
 from selffilter.errors import UserError
 from selffilter.evaluation.sets import open_sets
 from selffilter.evaluation.truth import Truth
 from selffilter.indexing import open_pool
 from selffilter.inputs import fingerprints, inputs_of
 from selffilter.interrupt import StopRequest
+from selffilter.moving import follow, note_continued
 from selffilter.planning import outlook
 from selffilter.pool.base import Base
 from selffilter.pool.index import Pool
@@ -26,10 +27,20 @@ from selffilter.stages.groupings import check_grouping
 from selffilter.store import RunStore, read_json, write_json, write_text
 from selffilter.targets import open_target
 from selffilter.tracking.console import Screen
+from selffilter.tracking.open import check_trackers
 
 
-def open_run(config: Config, store: RunStore, screen: Screen, stop: StopRequest) -> dict[str, str]:
+def open_run(
+    config: Config, store: RunStore, screen: Screen, stop: StopRequest, ranks: int = 1
+) -> dict[str, str]:
     """Create the run directory, or check that this config may go on with the one there is.
+
+    Args:
+        config: What to do.
+        store: The run directory.
+        screen: Where a person looks.
+        stop: Asks to stop.
+        ranks: How many there are, for the record.
 
     Returns:
         ``index_dir`` and ``version`` of the pool index that the run is pinned to.
@@ -41,6 +52,7 @@ def open_run(config: Config, store: RunStore, screen: Screen, stop: StopRequest)
     recipe = find_recipe(config.model.name, config.model.pretrained)
     build_to_train(recipe, config.model, fresh=False, device="meta")
     open_sets(config.evaluate.zero_shot)
+    check_trackers(config)
     if config.score.signal == "given":
         GivenScores(Path(str(config.score.given_scores)))
     else:
@@ -48,19 +60,22 @@ def open_run(config: Config, store: RunStore, screen: Screen, stop: StopRequest)
     check_selection(config)
     record_path = store.root / "environment.json"
     if store.config_path.exists() and record_path.exists():
-        refuse_changed(read_run_config(store.config_path), config)
+        before = read_run_config(store.config_path)
+        refuse_changed(before, config)
         record = read_json(record_path)
-        pinned: dict[str, str] = record["pool"]
         for key, (field, now) in inputs_of(config, recipe).items():
             if record.get(key) != now:
                 raise UserError(
                     f"{field} has changed since the run was begun with it: put it back, or give "
                     "the new run another name (name=…)."
                 )
+        pinned = follow(store, config, screen, stop)
         _pool(config, pinned).check_shards(config.pool.allow_pipe)
         _check_truth(config, _pool(config, pinned))
-        for difference in environment.version_differences(record):
+        changed = environment.differences(record, environment.describe(config.seed))
+        for difference in environment.version_differences(changed):
             screen.say(f"note: {difference}")
+        note_continued(store, ranks, changed, differences(before, config))
         return pinned
 
     pinned = open_pool(config, screen, stop)

@@ -1,19 +1,16 @@
-"""`selffilter plan` and `selffilter status`: what a run would do, and where one stands."""
+"""`selffilter plan`: what a run would do."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from selffilter.config import Config, read_run_config
-from selffilter.errors import UserError
+from selffilter.config import Config
 from selffilter.interrupt import StopRequest
-from selffilter.planning import check_ranks, outlook, round_steps, stages_of
-from selffilter.store import RunStore, iterate_jsonl, read_json
+from selffilter.planning import check_ranks, outlook
 from selffilter.tracking.console import Screen
 
 
@@ -90,46 +87,3 @@ def print_plan(config: Config, ranks: int) -> None:
         console.print(advice, soft_wrap=True)
     for warning in plan.warnings:
         console.print(Text(f"warning: {warning}", style="yellow"))
-
-
-def print_status(run_dir: Path) -> None:
-    """Print which stages are done, how far the one in progress is, and who holds the run.
-
-    Raises:
-        UserError: If there is no run.
-    """
-    store = RunStore(run_dir)
-    if not store.config_path.exists():
-        raise UserError(f"{run_dir} is no run directory: it has no config.yaml.")
-    config = read_run_config(store.config_path)
-    screen = Screen(console=Console(highlight=False))
-    total = config.rounds.samples_seen
-    records = list(iterate_jsonl(_metrics(store)))
-    seen = max((record["samples_seen"] for record in records), default=0)
-    screen.say(f"{run_dir}: {seen:,} of {total:,} samples seen\n")
-    following = None
-    for steps in round_steps(config):
-        done = [s for s in stages_of(config, steps.round) if store.is_done(steps.round, s)]
-        if len(done) == len(stages_of(config, steps.round)):
-            screen.round_row(store.round_summary(steps.round, done))
-        elif following is None:
-            stage = next(s for s in stages_of(config, steps.round) if s not in done)
-            following = f"{stage} of round {steps.round}"
-    finished = (store.final / "compute.json").exists()
-    screen.say("")
-    screen.say("finished" if finished else f"next: {following or 'export'}")
-    lease = store.root / "lease.json"
-    if lease.exists():
-        holder = read_json(lease)
-        age = time.time() - holder["heartbeat"]
-        screen.say(
-            f"held by process {holder['pid']} on {holder['host']}, heartbeat {age:.0f} s ago"
-        )
-    elif not finished:
-        screen.say(f"nobody is working on it:  selffilter run {store.config_path}")
-
-
-def _metrics(store: RunStore) -> Path:
-    """Return the newest round's metrics: the file of the whole run is gathered at its end."""
-    rounds = store.rounds()
-    return store.round(rounds[-1]) / "metrics.jsonl" if rounds else store.root / "metrics.jsonl"

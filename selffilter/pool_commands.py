@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from selffilter.errors import UserError
+from selffilter.plain_text import visible
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -82,7 +83,7 @@ def index(
     if total.unusable:
         print(f"unusable {_counted(total.unusable)}")
     for sentence in total.broken:
-        print(f"broken   {sentence}")
+        print(visible(f"broken   {sentence}"))
 
 
 @app.command()
@@ -119,7 +120,7 @@ def inspect(
         sources = {n: part.record() for n, part in zip(pool.sources, parts, strict=True)}
         print(_as_json(_which(where, pool) | {"sources": sources, "total": total.record()}))
     else:
-        print(_contents_as_text(where, pool, parts, total))
+        print(visible(_contents_as_text(where, pool, parts, total)))
 
 
 @app.command()
@@ -223,11 +224,12 @@ def verify(
         print(_as_json(_which(where, pool) | found))
     else:
         for shard, what in changed.items():
-            print(f"{what if what in ('gone', 'changed') else 'silent':<8} {pool.location(shard)}")
+            said = what if what in ("gone", "changed") else "silent"
+            print(visible(f"{said:<8} {pool.location(shard)}"))
         if silent := [what for what in changed.values() if what not in ("gone", "changed")]:
-            print(f"no answer: {silent[0]}")
+            print(visible(f"no answer: {silent[0]}"))
         for sentence in broken:
-            print(f"broken   {sentence}")
+            print(visible(f"broken   {sentence}"))
         same = pool.shards - len(changed)
         print(f"shards   {same:,} of {pool.shards:,} are as they were indexed")
         if deep and changed:
@@ -237,6 +239,29 @@ def verify(
             print(f"samples  {looked_at:,} read and decoded{said}")
     if wrong:
         sys.exit(EXIT_WRONG)
+
+
+@app.command()
+def move(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    shards: Annotated[
+        list[str],
+        typer.Argument(metavar="SHARDS...", help="Where each source lies now: pool.shards."),
+    ],
+    workers: Workers = _WORKERS,
+    allow_pipe: AllowPipe = False,
+) -> None:
+    """Let a run follow its shards to another place, if they are the same; rows keep their numbers.
+
+    `selffilter run` with other pool.shards does the same before it goes on.
+    """
+    from selffilter.moving import move_run
+    from selffilter.tracking.console import Screen
+
+    with _stopping() as stop:
+        version = move_run(run_dir, shards, workers, allow_pipe, Screen(), stop)
+    print(f"version  {version}")
+    print(f"go on    selffilter run {run_dir / 'config.yaml'}")
 
 
 # --- parts ------------------------------------------------------------------------------------

@@ -10,15 +10,16 @@ jobs, and `forking.fork` starts another run from a round of this one.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 
 from selffilter.begun import sweep_folder
 from selffilter.config import Config
-from selffilter.errors import UserError
+from selffilter.errors import Lost, UserError
 from selffilter.interrupt import Stopped, StopRequest
 from selffilter.opening import open_run
 from selffilter.planning import RoundSteps, check_ranks, last_stage, round_steps, stages_of
+from selffilter.pool.in_flight import loss_of, reading_now
 from selffilter.stages.context import RunContext, Summary
 from selffilter.stages.finish import finish
 from selffilter.stages.score import score
@@ -28,6 +29,7 @@ from selffilter.store import Lease, RunStore
 from selffilter.team import Team
 from selffilter.tracking.console import Screen
 from selffilter.tracking.open import open_trackers
+from selffilter.tracking.trackers import Tracker
 
 STAGES: dict[str, Callable[[RunContext, RoundSteps], Summary]] = {
     "train": train,
@@ -53,22 +55,33 @@ def run(config: Config, team: Team, screen: Screen, only: str | None = None) -> 
     check_ranks(config, team.size)
     store = RunStore(config.run_dir)
     stop = StopRequest()
-    lease = Lease(store.root, screen.say, stop.ask) if team.is_main else contextlib.nullcontext()
+    lease = Lease(store.root, screen.say, stop.ask) if team.is_main else nullcontext()
     team.while_waiting = stop.check_torn_down
-    with stop, lease as held:
+    team.reading = reading_now
+    kept = screen.keeping(store.root / "progress.json") if team.is_main else nullcontext()
+    with stop, lease as held, kept:
         if isinstance(held, Lease) and held.was_left:
             sweep_folder(store.root)  # the other ranks write nothing before rank 0's first decision
-        pinned = team.decide(lambda: open_run(config, store, screen, stop))
-        tracker = open_trackers(config, store, silent=not team.is_main)
+        pinned = team.decide(lambda: open_run(config, store, screen, stop, team.size))
+        tracker = open_trackers(config, store, silent=not team.is_main, say=screen.say)
         context = RunContext.of(config, store, team, screen, tracker, stop, pinned)
         try:
             rounds(context, only)
         except Stopped:
+            _close_after(tracker)
             stop.check_torn_down()
             raise
-        finally:
-            tracker.close()
+        except BaseException:
+            _close_after(tracker)
+            raise
+        tracker.close()
     return store
+
+
+def _close_after(tracker: Tracker) -> None:
+    """Close after an error, which is the one to be heard: of a full disk both would speak."""
+    with suppress(OSError):
+        tracker.close()
 
 
 def rounds(context: RunContext, only: str | None) -> None:
@@ -78,12 +91,30 @@ def rounds(context: RunContext, only: str | None) -> None:
             if context.is_done(steps.round, stage):
                 continue
             _refuse_other(only, stage, steps.round)
-            summary = STAGES[stage](context, steps)
+            summary = _do(context, steps, stage)
             context.mark_done(steps, stage, summary)
             if only and (steps.round, stage) != last_stage(context.config):
                 return
         context.show_round(steps)
     finish(context)
+
+
+def _do(context: RunContext, steps: RoundSteps, stage: str) -> Summary:
+    """Do a stage; a data loader process that was killed is told by stage, round and shards.
+
+    Raises:
+        Lost: In that case: torch says it from a signal handler, at any line of the stage.
+    """
+    try:
+        return STAGES[stage](context, steps)
+    except (Lost, RuntimeError) as error:
+        lost = str(error) if isinstance(error, Lost) else loss_of(error)
+        if lost is None:
+            raise
+        where = f"{stage} of round {steps.round}"
+        if context.team.size > 1:
+            where += f", rank {context.team.rank}"
+        raise Lost(f"{where}: {lost}. What is saved stays; the same command goes on") from error
 
 
 def _refuse_other(only: str | None, stage: str, round_: int) -> None:

@@ -56,6 +56,14 @@ class RunOnDisk:
             Path(self.pinned["index_dir"]), self.pinned["version"], self.config.pool.caption_key
         )
 
+    @property
+    def rows_version(self) -> str:
+        """What two runs over the same rows have alike, wherever their shards lie now."""
+        try:
+            return self.pool.rows_version
+        except UserError:  # the index is gone: its name is known
+            return self.pinned["version"]
+
     def done(self, stage: str) -> list[int]:
         """Return the rounds in which a stage is finished, ascending."""
         return rounds_done(self.store, stage)

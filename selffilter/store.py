@@ -39,9 +39,12 @@ def write_atomically(
         path: The file.
         write: Is given the file aside.
         durable: Whether it has to survive the machine's going down; False: it is not synced.
+
+    Raises:
+        OSError: Of the file system, with `path` as its filename, whatever a library made of it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
+    aside = _aside(path)
     try:
         with aside.open("wb") as file:
             write(file)
@@ -49,11 +52,80 @@ def write_atomically(
             if durable:
                 os.fsync(file.fileno())
         aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
+    except BaseException as error:
+        fault = _fault_of_the_place(error, aside, path)
+        _remove(aside)
+        if fault is not None:
+            raise fault from error
         raise
     if durable:
         _sync_directory(path.parent)
+
+
+def sweep(folder: Path, older_than_s: float = 0.0) -> None:
+    """Remove what writes that were killed have left below a folder.
+
+    Args:
+        folder: The folder.
+        older_than_s: Since when nobody has written it: more than 0 where others may be at work.
+    """
+    for debris in folder.rglob(".*.tmp"):
+        if not older_than_s or time.time() - _modified(debris) > older_than_s:
+            _remove(debris)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append a line of UTF-8 text, or nothing where there is no room for all of it.
+
+    Raises:
+        OSError: With `path` as its filename.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab", buffering=0) as file:
+        before, data = file.tell(), line.encode() + b"\n"
+        try:
+            # A full disk takes a part, and refuses the next one.
+            while data:
+                data = data[file.write(data) :]
+        except OSError as error:
+            file.truncate(before)
+            raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def create_exclusively(path: Path, content: bytes) -> None:
+    """Make a file that is there whole or not at all, unless there is one.
+
+    Raises:
+        FileExistsError: If there is one.
+        FileNotFoundError: If somebody swept the folder meanwhile: try again.
+        OSError: Of the file system, with `path` as its filename.
+    """
+    aside = _aside(path)
+    try:
+        with aside.open("wb") as file:
+            file.write(content)
+        try:
+            os.link(aside, path)
+        except (FileExistsError, FileNotFoundError):
+            raise
+        except OSError:  # a file system without hard links
+            _write_exclusively(path, content)
+    except (FileExistsError, FileNotFoundError):
+        raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        _remove(aside)
+
+
+def _write_exclusively(path: Path, content: bytes) -> None:
+    with path.open("xb") as file:
+        try:
+            file.write(content)
+            file.flush()
+        except OSError:
+            _remove(path)
+            raise
 
 
 def copy_atomically(source: Path, target: Path) -> None:
@@ -86,7 +158,7 @@ def write_once(path: Path, write: Callable[[Path], object]) -> None:
     """
     if path.exists():
         return
-    aside = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
+    aside = _aside(path)
     try:
         write(aside)
         link(aside, path)
@@ -191,7 +263,8 @@ class Lease:
     """The right to write into a run directory: host, process, job and a heartbeat in a file.
 
     `flock` and bare process numbers do not work across hosts; a heartbeat does. A lease whose
-    process is gone (same host) or whose heartbeat stopped is taken over, with a word about it.
+    process is gone (same host, same process numbers) or whose heartbeat stopped is taken over, with
+    a word about it.
 
     Attributes:
         was_left: Whether it was taken over: a process ended here without time to clear up.
@@ -214,14 +287,19 @@ class Lease:
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
 
     def __enter__(self) -> Lease:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         while True:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                with self.path.open("x", encoding="utf-8") as file:
-                    json.dump(self._record(), file)
+                create_exclusively(self.path, json.dumps(self._record()).encode())
                 break
             except FileExistsError:
                 self._take_over_or_refuse()
+            except FileNotFoundError:
+                continue  # who was faster has swept what we had begun
+        # Who is killed while it takes a lease leaves none, but debris of one.
+        for debris in self.path.parent.glob(f".{self.path.name}.*.tmp"):
+            debris.unlink(missing_ok=True)
+            self.was_left = True
         self._thread.start()
         return self
 
@@ -229,13 +307,15 @@ class Lease:
         self._stop.set()
         self._thread.join()
         if self._holder().get("token") == self._token:
-            self.path.unlink(missing_ok=True)
+            _remove(self.path)
 
     def _record(self) -> dict[str, Any]:
         return {
             "token": self._token,
             "host": socket.gethostname(),
             "pid": os.getpid(),
+            "pid_namespace": _pid_namespace(),
+            "started": _started(os.getpid()),
             "job": os.environ.get("SLURM_JOB_ID", ""),
             "restart": os.environ.get("SLURM_RESTART_COUNT", "0"),
             "heartbeat": time.time(),
@@ -243,32 +323,56 @@ class Lease:
 
     def _holder(self) -> dict[str, Any]:
         try:
-            holder = read_json(self.path)
-        except (OSError, ValueError):
+            return _as_record(self.path.read_bytes())
+        except OSError:
             return {}
-        return holder if isinstance(holder, dict) else {}
 
     def _take_over_or_refuse(self) -> None:
-        holder = self._holder()
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return  # given back just now
+        holder = _as_record(content)
         # An empty lease is one that another process is just writing, or that a crash cut off.
         heartbeat = holder.get("heartbeat") or _modified(self.path)
         age = time.time() - heartbeat
-        here = holder.get("host") == socket.gethostname()
         mine = self._record()
         # Slurm requeues a job when its node has died: the same job again, on any host.
         requeued = bool(mine["job"]) and holder.get("job") == mine["job"]
         requeued = requeued and holder.get("restart") != mine["restart"]
-        dead = requeued or (here and not _is_alive(int(holder.get("pid", 0))))
+        dead = requeued or _is_gone(holder)
+        who = f"process {holder.get('pid')} on {holder.get('host')}"
+        if not holder:
+            who = f"a process that has not said who it is ({self.path})"
+        if holder.get("job"):
+            who += f" (Slurm job {holder['job']})"
         if not dead and age < LEASE_STALE_S:
             raise UserError(
-                f"{self.path.parent} is in use by process {holder.get('pid')} on "
-                f"{holder.get('host')} (heartbeat {age:.0f} s ago). Wait for it, stop it, or give "
-                "this run another name."
+                f"{self.path.parent} is in use by {who} (heartbeat {age:.0f} s ago). Wait for it, "
+                f"stop it, or give this run another name. If it is gone, its lease can be taken "
+                f"{LEASE_STALE_S:.0f} s after the last heartbeat."
             )
-        why = "its process is gone" if dead else f"its last heartbeat is {age:.0f} s old"
-        self._say(f"taking over the lease of {holder.get('host')}:{holder.get('pid')}: {why}")
-        self.path.unlink(missing_ok=True)
-        self.was_left = True
+        if self._took(content):
+            why = "its process is gone" if dead else f"its last heartbeat is {age:.0f} s old"
+            if requeued:
+                why = "Slurm has put the same job back into the queue"
+            self._say(f"taking over the lease of {who}: {why}; going on from what it saved")
+
+    def _took(self, judged: bytes) -> bool:
+        """Take the lease away, if it is still the one that was judged."""
+        aside = _aside(self.path)
+        try:
+            self.path.rename(aside)
+        except FileNotFoundError:
+            return False
+        if aside.read_bytes() == judged:
+            self.was_left = True
+            aside.unlink(missing_ok=True)
+            return True
+        # Another process has taken it meanwhile, or its holder has come back to life.
+        link(aside, self.path)
+        aside.unlink(missing_ok=True)
+        return False
 
     def _beat(self) -> None:
         while not self._stop.wait(LEASE_HEARTBEAT_S):
@@ -282,6 +386,26 @@ class Lease:
                     self._on_loss()
                     return
                 write_json(self.path, self._record())
+
+
+def lease_holder(root: Path) -> dict[str, Any] | None:
+    """Return who holds a run directory, for those who only look.
+
+    Returns:
+        None if nobody does; else ``host``, ``pid``, ``heartbeat_age_s``, and ``alive``: False where
+        its process is known to be gone (same host) or its heartbeat has stopped.
+    """
+    path = Path(root) / "lease.json"
+    try:
+        record = read_json(path)
+        host, pid, gone = str(record["host"]), int(record["pid"]), _is_gone(record)
+        age = max(0.0, time.time() - float(record["heartbeat"]))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):  # just being written, or cut off by a crash
+        return {"host": "?", "pid": 0, "heartbeat_age_s": None, "alive": True}
+    alive = age < LEASE_STALE_S and not gone
+    return {"host": host, "pid": pid, "heartbeat_age_s": age, "alive": alive}
 
 
 def iterate_jsonl(path: Path) -> Iterator[dict[str, Any]]:
@@ -316,16 +440,83 @@ def _modified(path: Path) -> float:
         return 0.0
 
 
-def _is_alive(pid: int) -> bool:
-    if pid <= 0:
+def _as_record(content: bytes) -> dict[str, Any]:
+    try:
+        record = json.loads(content)
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _is_gone(holder: dict[str, Any]) -> bool:
+    """Whether a lease's process is known not to be there: it was of this host, and is not now."""
+    pid, here = holder.get("pid"), _pid_namespace()
+    # In another container process numbers mean other processes, though the host's name is ours.
+    if (holder.get("host"), holder.get("pid_namespace", here)) != (socket.gethostname(), here):
         return False
+    if not isinstance(pid, int) or pid <= 0:
+        return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
-        return False
-    except PermissionError:
         return True
-    return True
+    except PermissionError:
+        pass
+    # The number may have gone to another process since.
+    started = _started(pid)
+    return None not in (started, holder.get("started")) and started != holder["started"]
+
+
+def _started(pid: int) -> int | None:
+    """When a process began, in clock ticks since the machine's start; None where nobody says."""
+    try:
+        after_name = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2]
+        return int(after_name.split()[19])  # proc(5): field 22
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def _pid_namespace() -> str:
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, if it can be: a read-only file system says no even if there is none."""
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
+_PROBE_BYTES = 1 << 16
+
+
+def _fault_of_the_place(error: BaseException, aside: Path, path: Path) -> OSError | None:
+    """Return what the file system has against a write, with the file's name; None if nothing.
+
+    torch makes a RuntimeError of a full disk (2.15), numpy an OSError without a number (2.4); what
+    Python's own files raise has a number and no name.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        if error.filename not in (None, str(aside)):
+            return None
+        return OSError(error.errno, error.strerror, str(path))
+    if not isinstance(error, OSError | RuntimeError):
+        return None
+    # A library that wrote until nothing was taken any more has left no room for this either.
+    try:
+        with aside.open("ab") as file:
+            file.write(b"\0" * _PROBE_BYTES)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as found:
+        return OSError(found.errno, found.strerror, str(path))
+    return None
 
 
 def _sync_directory(path: Path) -> None:

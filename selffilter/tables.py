@@ -12,7 +12,13 @@ from typing import IO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from selffilter.errors import UserError
 from selffilter.store import write_atomically
+
+_BELIEVED_ROWS = 1 << 24
+_BELIEVED_BYTES = 64 << 20
+_MOST_ROWS_PER_BYTE = 4
+_MOST_PACKED = 100
 
 FACTS = pa.schema(
     [
@@ -84,8 +90,14 @@ def counts_file(folder: Path) -> Path:
     return folder / "counts.npy"
 
 
-def write_table(path: Path, table: pa.Table) -> None:
-    """Write Parquet atomically; the same table gives the same bytes."""
+def write_table(path: Path, table: pa.Table, *, durable: bool = True) -> None:
+    """Write Parquet atomically; the same table gives the same bytes.
+
+    Args:
+        path: The file.
+        table: What goes into it.
+        durable: See `store.write_atomically`.
+    """
     # A dictionary of values that hardly repeat costs a third more time, and a fifth more bytes.
     repeating = [
         field.name
@@ -95,6 +107,7 @@ def write_table(path: Path, table: pa.Table) -> None:
     write_atomically(
         path,
         lambda file: pq.write_table(table, file, compression="zstd", use_dictionary=repeating),
+        durable=durable,
     )
 
 
@@ -114,6 +127,51 @@ def has_column(path: Path, name: str) -> bool:
     return name in pq.read_schema(path).names
 
 
+class UnreadableTable(UserError, ValueError):
+    """A table that is damaged, or none: for whoever knows more about it, or for the user."""
+
+
 def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """Read Parquet, some of its columns."""
-    return pq.read_table(path, columns=columns, memory_map=False, partitioning=None)
+    """Read Parquet, some of its columns; names that it does not have are passed over.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        UnreadableTable: If it is no Parquet, is damaged, or says that it has more rows than a file
+            of its size can have.
+    """
+    try:
+        refuse_bomb(path, pq.read_metadata(path))
+        table = pq.read_table(path, columns=columns, memory_map=False, partitioning=None)
+        table.validate(full=True)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, pa.ArrowException) as error:
+        why = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UnreadableTable(
+            f"{path} cannot be read as a table: {why}. If it is damaged and belongs to a run, "
+            "remove the folder it lies in: the run makes it again."
+        ) from error
+    return table
+
+
+def refuse_bomb(path: Path, about: pq.FileMetaData) -> None:
+    """Check that a Parquet file does not say that it holds more than its bytes can mean.
+
+    A value that is the same all along takes no bytes in Parquet, and a long one packs well: a file
+    of some kilobytes can say a billion rows, or unpack to gigabytes. Ours, and all that have uids,
+    take a byte a row at the least, and none was seen that packs to a tenth.
+
+    Args:
+        path: The file.
+        about: What it says of itself. (Not of its columns: those of a damaged file end the process,
+            seen with pyarrow 26.)
+
+    Raises:
+        ValueError: If that is too much.
+    """
+    size, rows = path.stat().st_size, about.num_rows
+    if rows > max(_BELIEVED_ROWS, _MOST_ROWS_PER_BYTE * size):
+        raise ValueError(f"it says {rows:,} rows, in {size:,} bytes")
+    unpacked = sum(about.row_group(g).total_byte_size for g in range(about.num_row_groups))
+    if unpacked > max(_BELIEVED_BYTES, _MOST_PACKED * size):
+        raise ValueError(f"its {size:,} bytes unpack to {unpacked:,}")

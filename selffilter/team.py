@@ -13,41 +13,34 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sys
 import time
 import uuid
 from collections.abc import Callable
-from typing import Any, Protocol
+from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
+from selffilter import pulse
 from selffilter.endings import AnotherEnded, Ending, ending_of
-from selffilter.errors import UserError
+from selffilter.errors import Lost, UserError
 from selffilter.interrupt import Stopped, TornDown
+from selffilter.pulse import Pulse, Store
 
 _LOOK_EVERY_S = (0.002, 0.2)
 """Waiting ranks look this often, at first and later on."""
 _PATIENCE_S = 600.0
 """How long ranks wait for one another at the beginning, and for rank 0 to save at the end."""
-
-
-class Store(Protocol):
-    """What we use of torch.distributed's key-value store."""
-
-    def set(self, key: str, value: str) -> None:
-        """See torch.distributed.Store."""
-
-    def get(self, key: str) -> bytes:
-        """See torch.distributed.Store."""
-
-    def add(self, key: str, amount: int) -> int:
-        """See torch.distributed.Store."""
-
-    def check(self, keys: list[str]) -> bool:
-        """See torch.distributed.Store."""
+_CONNECTION = re.compile("gloo|NCCL|[Cc]onnection")
+_SEEN_S = 2.0
+"""How long to look for a rank that was killed when a connection has broken."""
+_COLLECTIVE_S = 600.0
+"""How long a step waits for the slowest rank: NCCL's default, for gloo too (its own is 30 min)."""
 
 
 class Team:
@@ -59,6 +52,7 @@ class Team:
         local_size: The number of processes on this node.
         device: Where this process computes.
         while_waiting: Called again and again while this rank waits for others; may raise.
+        reading: Returns what its data loader processes read, in words; "" if nothing.
     """
 
     def __init__(
@@ -75,8 +69,22 @@ class Team:
         self.size = size
         self.local_size = local_size
         self.while_waiting: Callable[[], None] = lambda: None
+        self._doing = "its beginning"
+        self.reading: Callable[[], str] = lambda: ""
         self._store = store
+        self._pulse: Pulse | None = None
         self._calls = 0
+
+    @property
+    def doing(self) -> str:
+        """What this rank does, in words: the stage and its round."""
+        return self._doing
+
+    @doing.setter
+    def doing(self, what: str) -> None:
+        self._doing = what
+        if self._pulse is not None:
+            self._pulse.hurry()
 
     @property
     def is_main(self) -> bool:
@@ -126,10 +134,57 @@ class Team:
         """Tell the other ranks why this one ends; the first to tell is heard."""
         if self._store is None or isinstance(error, AnotherEnded | TornDown):
             return
+        self._tell(ending_of(error))
+
+    def gone(self) -> str:
+        """Return which rank of this node was killed, and in what, in words; "" if none is known."""
+        found = self._pulse.gone() if self._pulse is not None else None
+        if found is None:
+            return ""
+        rank, doing = found
+        return f"the process of rank {rank} is gone (killed: perhaps memory ran out), in {doing}"
+
+    def explained(self, error: Exception) -> Exception:
+        """Return what an error comes from, if that is the loss of another rank, else the error.
+
+        A rank that is killed tells nobody; what the others see is a connection that breaks.
+        """
+        if self._store is None or not isinstance(error, RuntimeError) or self.another_ended():
+            return error
+        if not _CONNECTION.search(str(error)) or not _look_until(
+            lambda: self.gone() != "", _SEEN_S
+        ):
+            return error
+        return Lost(f"{self.gone()}. What is saved stays; the same command goes on")
+
+    def _tell(self, ending: Ending) -> None:
         # The store may be what has failed: it is gone when torchrun is.
         with contextlib.suppress(RuntimeError):
-            if self._store.add("ended/count", 1) == 1:
-                self._store.set("ended", ending_of(error).to_json())
+            if self._store is not None and self._store.add("ended/count", 1) == 1:
+                self._store.set("ended", ending.to_json())
+
+    def begin_pulse(self, store: Store) -> None:
+        """Give signs of life, and watch for those of another rank, until this one leaves.
+
+        Args:
+            store: A connection of its own to a store that all ranks share.
+        """
+
+        def activity() -> str:
+            reading = self.reading()
+            return f"{self.doing}, {reading}" if reading else self.doing
+
+        self._pulse = Pulse(
+            store,
+            self.rank,
+            self.size,
+            activity,
+            self._tell,
+            beat_s=pulse.BEAT_S,
+            silent_s=pulse.SILENT_S,
+            grace_s=pulse.GRACE_S,
+        )
+        self._pulse.start()
 
     def another_ended(self) -> Ending | None:
         """Return how another rank has ended, if one has told."""
@@ -150,6 +205,8 @@ class Team:
         """Leave the process group in good order."""
         if dist.is_initialized():
             self.wait_for_all()
+            if self._pulse is not None:
+                self._pulse.stop()
             dist.destroy_process_group()
 
     def leave_after_main(self) -> None:
@@ -217,9 +274,14 @@ def join_team(accelerator: str) -> Team:
         store=PrefixStore(f"{start}/torch", store),
         rank=rank,
         world_size=size,
+        timeout=timedelta(seconds=_COLLECTIVE_S),
     )
     own = PrefixStore(f"{start}/selffilter", store)
-    return Team(device, rank=rank, size=size, local_size=local_size, store=own)
+    team = Team(device, rank=rank, size=size, local_size=local_size, store=own)
+    apart = store.clone()
+    apart.set_timeout(timedelta(seconds=pulse.SILENT_S))
+    team.begin_pulse(PrefixStore(f"{start}/pulse", apart))
+    return team
 
 
 def meet(store: Store, rank: int, size: int, patience_s: float = _PATIENCE_S) -> str:

@@ -46,10 +46,10 @@ def test_version_and_help(tmp_path: Path) -> None:
 def test_what_is_stopped_at_once_says_that_the_same_command_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def stopped(_: Path) -> None:
+    def stopped(_: Path, **asked: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("selffilter.outlook.print_status", stopped)
+    monkeypatch.setattr("selffilter.status_command.show_status", stopped)
     monkeypatch.setattr(sys, "argv", ["selffilter", "status", str(tmp_path)])
     with pytest.raises(SystemExit) as stop:
         cli.main()

@@ -12,7 +12,7 @@ from selffilter.config import Config, flatten, load_config
 from selffilter.planning import check_ranks, round_steps
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-ALL = sorted(path for path in CONFIGS.glob("*.yaml") if path.stem != "controls")
+ALL = sorted(path for path in CONFIGS.glob("*.yaml") if path.stem not in ("controls", "sweep"))
 OPEN_POOL = {"default", "demo"}
 """Configs whose pool the user, or `selffilter demo`, must name."""
 

@@ -1,5 +1,7 @@
+import errno
 import json
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -8,7 +10,10 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import torch
 
 from selffilter import store as store_module
 from selffilter.errors import UserError
@@ -16,8 +21,11 @@ from selffilter.store import (
     LEASE_STALE_S,
     Lease,
     RunStore,
+    append_line,
+    create_exclusively,
     iterate_jsonl,
     read_json,
+    sweep,
     write_atomically,
     write_json,
     write_jsonl,
@@ -262,3 +270,149 @@ def test_the_heartbeat_goes_on_while_the_lease_is_held(tmp_path, said, monkeypat
     assert later["heartbeat"] != first["heartbeat"]
     assert later["token"] == first["token"]
     assert not lease.path.exists()
+
+
+def test_a_lease_is_whole_or_not_there(tmp_path, said, monkeypatch):
+    # Who is killed while it takes the lease leaves none that nobody can read: no wait of minutes.
+    monkeypatch.setattr(os, "link", lambda *_: os._exit(9))
+    child = os.fork()
+    if not child:
+        Lease(tmp_path).__enter__()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    monkeypatch.undo()
+    assert not (tmp_path / "lease.json").exists()
+    with Lease(tmp_path, said.append) as lease:
+        assert lease.was_left  # its debris is told from a clean end
+        assert names(tmp_path) == ["lease.json"]
+    assert said == []
+
+
+def test_without_hard_links_a_lease_is_taken_and_refused_all_the_same(tmp_path, said, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with Lease(tmp_path, said.append):
+        with pytest.raises(UserError, match="in use"):
+            Lease(tmp_path, said.append).__enter__()
+        assert names(tmp_path) == ["lease.json"]
+
+
+def test_of_two_that_take_over_one_stale_lease_the_slower_one_is_refused(
+    tmp_path, said, monkeypatch
+):
+    leave_lease(tmp_path, pid=dead_pid())
+    quick, slow = Lease(tmp_path, said.append), Lease(tmp_path, said.append)
+    really, entered = slow._took, []
+
+    def later(judged):
+        # Between judging the old lease and taking it away, another process does both.
+        if not entered:
+            entered.append(quick.__enter__())
+        return really(judged)
+
+    monkeypatch.setattr(slow, "_took", later)
+    with pytest.raises(UserError, match="in use"):
+        slow.__enter__()
+    assert read_json(tmp_path / "lease.json")["token"] == quick._token
+    quick.__exit__()
+    assert names(tmp_path) == []
+
+
+def test_a_process_number_that_another_process_has_now_is_no_holder(tmp_path, said):
+    leave_lease(tmp_path, pid=os.getppid(), started=1)
+    with Lease(tmp_path, said.append):
+        pass
+    assert "its process is gone" in said[0]
+
+
+def test_process_numbers_of_another_container_mean_nothing_here(tmp_path, said):
+    leave_lease(tmp_path, pid=dead_pid(), pid_namespace="pid:[1]")
+    with pytest.raises(UserError, match="in use"):
+        Lease(tmp_path, said.append).__enter__()
+
+
+def test_who_is_refused_is_told_by_whom_and_until_when(tmp_path, said):
+    leave_lease(tmp_path, host="far-away", pid=77, job="4711", heartbeat=time.time() - 30)
+    with pytest.raises(UserError) as refused:
+        Lease(tmp_path, said.append).__enter__()
+    words = "in use by process 77 on far-away (Slurm job 4711) (heartbeat 30 s ago)"
+    assert words in str(refused.value)
+    assert f"{LEASE_STALE_S:.0f} s after the last heartbeat" in str(refused.value)
+
+
+def test_a_file_that_is_there_is_not_made_again(tmp_path):
+    create_exclusively(tmp_path / "file", b"first")
+    with pytest.raises(FileExistsError):
+        create_exclusively(tmp_path / "file", b"second")
+    assert ((tmp_path / "file").read_bytes(), names(tmp_path)) == (b"first", ["file"])
+
+
+def test_debris_is_swept_and_what_others_may_be_writing_is_not(tmp_path):
+    for name, age_s in (("file", 7200), (".old.1.00000000.tmp", 7200), (".new.1.00000000.tmp", 60)):
+        path = tmp_path / "deep" / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        os.utime(path, (time.time() - age_s,) * 2)
+    sweep(tmp_path, older_than_s=3600)
+    assert names(tmp_path / "deep") == [".new.1.00000000.tmp", "file"]
+    sweep(tmp_path)
+    assert names(tmp_path / "deep") == ["file"]
+
+
+# --- a place that takes no more -------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_large_files():
+    """The file system refuses bytes beyond 64 KiB, as with ulimit -f."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda file: file.write(bytes(1 << 17)),
+        lambda file: np.save(file, np.zeros(1 << 17)),  # an OSError without a number
+        lambda file: torch.save({"a": torch.zeros(1 << 17)}, file),  # a RuntimeError
+        lambda file: pq.write_table(
+            pa.table({"a": np.random.default_rng(0).random(1 << 17)}), file
+        ),
+    ],
+    ids=["python", "numpy", "torch", "arrow"],
+)
+def test_whatever_writes_a_refused_write_names_the_file_and_why(tmp_path, no_large_files, write):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with pytest.raises(OSError) as refused:
+        write_atomically(path, write)
+    assert (refused.value.errno, refused.value.filename) == (errno.EFBIG, str(path))
+    assert (path.read_bytes(), names(tmp_path)) == (b"old", ["file"])
+
+
+def test_an_error_that_is_not_of_the_place_stays_what_it_is(tmp_path):
+    def fail(_):
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        write_atomically(tmp_path / "file", fail)
+
+    def read(_):
+        raise OSError(errno.EIO, "Input/output error", "/far/shard.tar")
+
+    with pytest.raises(OSError) as kept:
+        write_atomically(tmp_path / "file", read)
+    assert kept.value.filename == "/far/shard.tar"
+
+
+def test_a_line_is_appended_whole_or_not_at_all(tmp_path, no_large_files):
+    path = tmp_path / "lines"
+    append_line(path, "a" * (1 << 16 - 1))
+    before = path.read_bytes()
+    with pytest.raises(OSError) as refused:
+        append_line(path, "b" * (1 << 16))
+    assert (refused.value.errno, refused.value.filename) == (errno.EFBIG, str(path))
+    assert path.read_bytes() == before

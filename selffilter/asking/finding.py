@@ -9,8 +9,8 @@ from string import hexdigits
 
 import numpy as np
 
-from selffilter.asking.text import harmless
 from selffilter.errors import UserError
+from selffilter.plain_text import harmless
 from selffilter.pool import uids
 from selffilter.pool.index import Pool
 from selffilter.pool.lookup import key_of, rows_of_key, rows_of_uids

@@ -9,8 +9,8 @@ from typing import Any
 
 from selffilter.asking.explain import explain
 from selffilter.asking.standing import Standing
+from selffilter.plain_text import clipped, harmless
 
-CAPTION_CHARS = 200
 _MOST_TWINS = 5
 
 
@@ -70,21 +70,6 @@ def record(sample: Sample, standings: Sequence[Standing], to_come: str = "") -> 
     rounds = [standing.record() | {"why": explain(standing)} for standing in standings]
     about = vars(sample) | {"captions": list(sample.captions), "same_uid": list(sample.same_uid)}
     return about | {"rounds": rounds, "to_come": to_come or None}
-
-
-def harmless(text: str) -> str:
-    """Return a text that does nothing to a terminal but fill it.
-
-    Control characters, escape sequences' first bytes, marks that turn the direction of writing and
-    whatever else does not print become blanks; blanks in a row one.
-    """
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
-
-
-def clipped(text: str, most: int = CAPTION_CHARS) -> str:
-    """Return the beginning of a text, harmless."""
-    whole = harmless(text[: 8 * most])
-    return whole if len(whole) <= most else whole[: most - 2].rstrip() + " …"
 
 
 def _hanging(title: str, text: str, width: int) -> list[str]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -107,14 +107,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             loaded: Any = load_file(path)
         else:
+            _refuse_packed(path)
             loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as weights: {_first_line(error)}") from error
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path} holds more than tensors, and objects are never unpickled. Save the state "
             "dict alone, or as safetensors."
         ) from error
+    except Exception as error:  # torch's unpickler: IndexError, KeyError, TypeError, … (2.15)
+        raise UserError(f"{path} cannot be read as weights: {_first_line(error)}") from error
     if isinstance(loaded, dict):
         loaded = loaded.get("state_dict", loaded)
     if not isinstance(loaded, dict) or not loaded:
@@ -123,6 +124,18 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if strange:
         raise UserError(f"{path} is no dict of weights: it has {_some(strange)}.")
     return {str(key).removeprefix("module."): value for key, value in loaded.items()}
+
+
+def _refuse_packed(path: Path) -> None:
+    """Refuse a file that unpacks to more than it is: torch writes all of its records unpacked.
+
+    Raises:
+        ValueError: If a record is packed.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(info.file_size > info.compress_size for info in archive.infolist()):
+                raise ValueError("it is packed, which torch.save never does")
 
 
 def fill(model: nn.Module, weights: dict[str, Tensor], architecture: str) -> None:

@@ -147,7 +147,7 @@ def config_differences(runs: Sequence[Side]) -> dict[str, list[Any]]:
 def _pair(a: Side, b: Side, bar: ShowBar, notes: list[str]) -> Pair:
     assert a.run is not None and b.run is not None
     rounds = common_rounds(a.run, b.run)
-    same_pool = a.run.pinned["version"] == b.run.pinned["version"]
+    same_pool = a.run.rows_version == b.run.rows_version
     if not rounds:
         notes.append(f"{a.label} and {b.label} have no round in which both have selected.")
     elif not same_pool:

@@ -98,7 +98,7 @@ def compare_round(
     Raises:
         UserError: If the two are of one version, and have other tables than its shards.
     """
-    if a.pinned["version"] == b.pinned["version"]:
+    if a.rows_version == b.rows_version:
         return _by_row(a, b, round_, on_each, sampled_rows)
     return _by_uid(a, b, round_, on_each, sampled_rows)
 

@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from selffilter.clip.model import Transform
+from selffilter.npy_header import read_header
 from selffilter.pool.decoding import IMAGE_EXTENSIONS, decode_image
 from selffilter.pool.failures import Failure, UnusableSample
 from selffilter.pool.tar_scan import Members, image_member
@@ -34,11 +35,6 @@ MAX_IMAGE_BYTES = 1 << 28
 _MAX_LABEL_BYTES = 1 << 20
 _MAX_CANDIDATES = 32
 """Images of one sample: all of a batch are in memory at once. WinoGAViL has up to 12."""
-
-_NPY_HEADERS = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
 
 T = TypeVar("T")
 
@@ -208,16 +204,8 @@ def read_npy(data: bytes) -> NDArray[Any]:
     Raises:
         ValueError: If they hold none, or objects.
     """
-    file = io.BytesIO(data)
-    try:
-        version = np.lib.format.read_magic(file)
-        read = _NPY_HEADERS[version]
-        shape, fortran_order, dtype = read(file)
-    except Exception as error:  # numpy tokenises the header: TokenError, SyntaxError, …
-        raise ValueError("no header of .npy") from error
-    if dtype.hasobject:
-        raise ValueError("objects in .npy")
-    flat = np.frombuffer(data, dtype, offset=file.tell())
+    shape, fortran_order, dtype, offset = read_header(io.BytesIO(data))
+    flat = np.frombuffer(data, dtype, offset=offset)
     return flat.reshape(shape, order="F" if fortran_order else "C")
 
 

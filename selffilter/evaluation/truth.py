@@ -46,6 +46,11 @@ class Truth:
         clean: NDArray[np.bool_] = self._clean_N[rows] == 1
         return clean
 
+    def labels(self, rows: NDArray[np.int64]) -> NDArray[np.int8]:
+        """Return 1 for clean rows, 0 for planted ones, -1 where the truth is not known; (N,)."""
+        labels: NDArray[np.int8] = self._clean_N[rows]
+        return labels
+
     def precision(self, rows: NDArray[np.int64]) -> float:
         """Return the share of clean rows among those whose truth is known."""
         known = self._clean_N[rows]

@@ -182,6 +182,7 @@ class Grid:
                 self.experiment.base_config,
                 [
                     f"track.wandb_group={group}",
+                    f"track.wandb_job_type={cell.method}",
                     *self.experiment.overrides,
                     *words(own, None),
                     *words(self._methods[cell.method].changes, facts),

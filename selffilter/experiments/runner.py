@@ -16,7 +16,8 @@ from selffilter.experiments.planned import Cost, Grid
 from selffilter.experiments.processes import Launcher, Running, last_words
 from selffilter.interrupt import StopRequest
 from selffilter.store import iterate_jsonl
-from selffilter.tracking.console import Screen, clock
+from selffilter.tracking.console import Screen
+from selffilter.tracking.pace import clock
 
 EXIT_STOPPED = 75
 """A child's exit code when it was asked to stop and has saved."""

@@ -107,7 +107,7 @@ class FieldShards:
         names: Counter[str] = Counter()
         rows = self._pool.shard_rows(shard)[:_SAMPLED_ROWS]
         for (data,) in self._reader.read(rows, ("json",)):
-            names.update(parse_object(data) or {})
+            names.update((parse_object(data) or {}).keys())
         parquet = self._open_parquet(shard)
         if parquet is not None:
             names.update(parquet.schema_arrow.names)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -27,7 +27,7 @@ from selffilter.pool import index_files, uids
 from selffilter.pool.captions import CaptionKey
 from selffilter.pool.child_processes import deaf_to_ctrl_c, end_with_parent
 from selffilter.pool.defects import find_defects
-from selffilter.pool.failures import count_by_reason
+from selffilter.pool.failures import Failure, count_by_reason
 from selffilter.pool.fingerprints import fingerprint, stat_all
 from selffilter.pool.index_files import Places, read_arrow, rows_file
 from selffilter.pool.sources import ShardPath, list_shards, refuse_pipes
@@ -35,9 +35,13 @@ from selffilter.pool.stores.find import is_far
 from selffilter.pool.stores.store import Stat
 from selffilter.pool.tar_scan import scan_tar
 from selffilter.progress import Bar, NoBar
+from selffilter.store import sweep
 
 ShowBar = Callable[[int], AbstractContextManager[Bar]]
 _Job = tuple[ShardPath, Path, str]
+_MOST_ROWS = 1 << 48
+_DEBRIS_AGE_S = 3600.0
+"""Several processes may index at once; a file that was not written to for so long is nobody's."""
 
 
 class Pool:
@@ -50,6 +54,8 @@ class Pool:
 
     Attributes:
         version: Name of the version.
+        rows_version: Name of the version that first had these rows under these numbers: another one
+            where the shards have moved since (`moving`).
         rows: Number of samples indexed, N.
         shards: Number of shards, S.
         first_row: (S+1,) int64; shard s holds the rows ``first_row[s]:first_row[s+1]``.
@@ -63,8 +69,10 @@ class Pool:
     def __init__(self, index_dir: Path, version: str, caption_key: str | None = None) -> None:
         self._dir = Path(index_dir)
         self.version = version
-        self._table = read_arrow(index_files.version_file(self._dir, version))
+        path = index_files.version_file(self._dir, version)
+        self._table = read_arrow(path, index_files.SHARD_SCHEMA)
         self.caption_key = index_files.metadata(self._table, "caption_key")
+        self.rows_version = index_files.metadata(self._table, "rows_version") or version
         if caption_key not in (None, self.caption_key):
             raise UserError(
                 f"this pool was indexed with pool.caption_key={self.caption_key}, not "
@@ -77,13 +85,18 @@ class Pool:
         self.sources: list[str] = source.dictionary.to_pylist()
         self._source_S: NDArray[np.int32] = source.indices.to_numpy()
         counts = self._table["rows"].to_numpy()
+        if not ((counts >= 0) & (counts <= _MOST_ROWS // max(1, self.shards))).all():
+            raise index_files.damaged(path, "numbers of rows that no shard can have")
         self.first_row: NDArray[np.int64] = np.concatenate([[0], np.cumsum(counts)]).astype(
             np.int64
         )
         self.rows = int(self.first_row[-1])
-        defects = read_arrow(index_files.defects_file(self._dir, version))
+        path = index_files.defects_file(self._dir, version)
+        defects = read_arrow(path, index_files.DEFECT_SCHEMA)
         self._defect_rows: NDArray[np.int64] = defects["row"].to_numpy()
         self._defect_failures: NDArray[np.uint8] = defects["failure"].to_numpy()
+        if not _are_defects(self._defect_rows, self._defect_failures, self.rows):
+            raise index_files.damaged(path, "rows, or reasons, that there are not")
 
     @classmethod
     def latest(cls, index_dir: Path, caption_key: str | None = None) -> Pool:
@@ -138,7 +151,11 @@ class Pool:
 
     def shard_table(self, shard: int) -> pa.Table:
         """Return the memory-mapped table of a shard, `index_files.ROW_SCHEMA`."""
-        return index_files.open_shard(rows_file(self._dir, self.fingerprint(shard)))
+        path = rows_file(self._dir, self.fingerprint(shard))
+        table = index_files.open_shard(path)
+        if table.num_rows != (rows := int(self.first_row[shard + 1] - self.first_row[shard])):
+            raise index_files.damaged(path, f"{table.num_rows:,} rows instead of {rows:,}")
+        return table
 
     def fingerprint(self, shard: int) -> str:
         """Return what tells a shard from all others, and from what it was before a change."""
@@ -146,6 +163,7 @@ class Pool:
 
     def places(self, shard: int) -> Places:
         """Return where the members of a shard's samples stand in the tar."""
+        self.shard_table(shard)  # has it as many rows as there should be?
         return index_files.places_of(rows_file(self._dir, self.fingerprint(shard)))
 
     def shard_uids(self, shard: int) -> NDArray[np.uint64]:
@@ -233,16 +251,13 @@ class Pool:
             StoreGone: Naming a shard whose store does not answer.
         """
         self.refuse_pipes(allow_pipe)
-        for shard, what in self.changed_shards():
-            location = self.location(shard)
-            if what == "gone":
-                raise UserError(f"shard {location} is gone; this run was begun with it.")
-            if what == "changed":
-                raise UserError(
-                    f"shard {location} has changed since it was indexed (size, or time of "
-                    "modification or ETag). Put the old one back, or begin a new run."
-                )
-            raise StoreGone(f"shard {location} cannot be looked at: {what}")
+        found = list(self.changed_shards())
+        for wrong in ("gone", "changed"):
+            named = [self.location(shard) for shard, what in found if what == wrong]
+            if named:
+                _refuse_wrong(wrong, named, self.shards)
+        for shard, what in found:
+            raise StoreGone(f"shard {self.location(shard)} cannot be looked at: {what}")
 
 
 def default_index_dir(specs: list[str], runs_dir: Path) -> Path:
@@ -283,6 +298,7 @@ def build_index(
         StoreGone: If a server does not answer, also after some patience.
     """
     CaptionKey.parse(caption_key)
+    sweep(index_dir, _DEBRIS_AGE_S)
     shards = list_shards(specs, allow_pipe)
     stats = [
         _there(shard, stat)
@@ -292,8 +308,42 @@ def build_index(
     ]
     found = {fingerprint(s, t, caption_key): (s, t) for s, t in zip(shards, stats, strict=True)}
     ordered = _keep_old_order(list(found), index_dir, caption_key, say)
-    todo = [f for f in ordered if not rows_file(index_dir, f).exists()]
-    jobs = [(found[f][0], rows_file(index_dir, f), caption_key) for f in todo]
+    scan_missing(
+        {f: found[f][0] for f in ordered},
+        index_dir,
+        caption_key,
+        workers=workers,
+        bar=bar,
+        should_go_on=should_go_on,
+    )
+    return write_version([(f, *found[f]) for f in ordered], index_dir, caption_key, specs)
+
+
+def scan_missing(
+    shards: Mapping[str, ShardPath],
+    index_dir: Path,
+    caption_key: str,
+    *,
+    workers: int = 1,
+    bar: ShowBar = lambda _: nullcontext(NoBar()),
+    should_go_on: Callable[[], None] = lambda: None,
+) -> None:
+    """Scan the shards whose rows are not in an index yet.
+
+    Args:
+        shards: By their fingerprints.
+        index_dir: Where the index lies.
+        caption_key: Where captions stand.
+        workers: Processes to scan with.
+        bar: Shows progress over so many shards.
+        should_go_on: Called after each shard; may raise to stop, what is scanned stays.
+
+    Raises:
+        UserError: If a tar cannot be opened.
+        StoreGone: If a server does not answer, also after some patience.
+    """
+    todo = [f for f in shards if not rows_file(index_dir, f).exists()]
+    jobs = [(shards[f], rows_file(index_dir, f), caption_key) for f in todo]
     with (
         bar(len(jobs)) if jobs else nullcontext(NoBar()) as shown,
         closing(_map(jobs, workers, should_go_on)) as scans,
@@ -301,11 +351,23 @@ def build_index(
         for _ in scans:
             shown.advance(1)
             should_go_on()
-    table = _version_table([(f, *found[f]) for f in ordered], index_dir, caption_key)
-    if sum(table["rows"].to_pylist()) == 0:
-        first = next((p for p in table["problem"].to_pylist() if p), "the tars are empty")
-        raise UserError(f"no samples in {', '.join(specs)}: {first}.")
-    return _write_version(table, index_dir, caption_key, specs)
+
+
+def _refuse_wrong(wrong: str, locations: list[str], of: int) -> NoReturn:
+    """Refuse to go on with shards that are gone or have changed; nothing is lost."""
+    more = f" and {len(locations) - 1:,} more of {of:,}" if len(locations) > 1 else ""
+    verb = ("have" if wrong == "changed" else "are") if more else ("has", "is")[wrong == "gone"]
+    again = "The same command then goes on from what is saved"
+    if wrong == "gone":
+        raise UserError(
+            f"shard {locations[0]}{more} {verb} gone; this run was begun with it. Put it back; or, "
+            f"if the pool lies elsewhere now, say where: pool.shards='[…]'. {again}."
+        )
+    raise UserError(
+        f"shard {locations[0]}{more} {verb} changed since it was indexed (size, or time of "
+        "modification or ETag). Put the old one back; or, if it is the same and was only copied, "
+        f"`selffilter pool move RUN SHARDS…` compares the contents. {again}; or begin a new run."
+    )
 
 
 def _there(shard: ShardPath, stat: Stat | OSError) -> Stat:
@@ -382,10 +444,17 @@ def _keep_old_order(
     found: list[str], index_dir: Path, caption_key: str, say: Callable[[str], None]
 ) -> list[str]:
     """Put shards of the latest version first, in its order, if all of them are still there."""
-    version = index_files.latest_version(index_dir)
+    try:
+        version = index_files.latest_version(index_dir)
+    except UserError:  # it is written anew in the end
+        version = None
     if version is None:
         return found
-    table = read_arrow(index_files.version_file(index_dir, version))
+    try:
+        table = read_arrow(index_files.version_file(index_dir, version), index_files.SHARD_SCHEMA)
+    except UserError as error:
+        say(f"{error} Rows are numbered afresh now.")
+        return found
     old: list[str] = table["fingerprint"].to_pylist()
     known = set(old)
     if missing := len(known - set(found)):
@@ -424,12 +493,41 @@ def _version_table(
     )
 
 
-def _write_version(table: pa.Table, index_dir: Path, caption_key: str, specs: list[str]) -> str:
-    digest = hashlib.sha256(caption_key.encode())
+def write_version(
+    shards: list[tuple[str, ShardPath, Stat]],
+    index_dir: Path,
+    caption_key: str,
+    specs: list[str],
+    rows_version: str = "",
+) -> str:
+    """Write the version that holds scanned shards in this order, and make it the newest.
+
+    Args:
+        shards: Fingerprint, place, size and tag of each.
+        index_dir: Where the index lies.
+        caption_key: Where captions stand.
+        specs: What the user wrote, for messages.
+        rows_version: Name of the version that has the same rows; "" if none is known to.
+
+    Returns:
+        Its name.
+
+    Raises:
+        UserError: If no sample in them can be used.
+    """
+    table = _version_table(shards, index_dir, caption_key)
+    if sum(table["rows"].to_pylist()) == 0:
+        first = next((p for p in table["problem"].to_pylist() if p), "the tars are empty")
+        raise UserError(f"no samples in {', '.join(specs)}: {first}.")
+    if rows_version:
+        table = table.replace_schema_metadata(
+            {**(table.schema.metadata or {}), "rows_version": rows_version}
+        )
+    digest = hashlib.sha256((caption_key + rows_version).encode())
     for shard in table.select(["fingerprint", "rows", "location"]).to_pylist():
         digest.update(f"{shard['fingerprint']}:{shard['rows']}:{shard['location']}\n".encode())
     version = digest.hexdigest()[:16]
-    if not index_files.version_file(index_dir, version).exists():
+    if not _is_whole(index_dir, version):
         files = [rows_file(index_dir, f) for f in table["fingerprint"].to_pylist()]
         rows = sum(table["rows"].to_pylist())
         defects = find_defects(files, rows, caption_key)
@@ -439,6 +537,21 @@ def _write_version(table: pa.Table, index_dir: Path, caption_key: str, specs: li
         index_files.write_arrow(table, index_files.version_file(index_dir, version))
     index_files.set_latest_version(index_dir, version)
     return version
+
+
+def _is_whole(index_dir: Path, version: str) -> bool:
+    """Whether a version is there and can be opened; a damaged one is written anew."""
+    try:
+        Pool(index_dir, version)
+    except UserError:
+        return False
+    return True
+
+
+def _are_defects(row_D: NDArray[np.int64], failure_D: NDArray[np.uint8], rows: int) -> bool:
+    in_order = bool((np.diff(row_D) > 0).all())
+    inside = not len(row_D) or (row_D[0] >= 0 and row_D[-1] < rows)
+    return in_order and bool(inside) and bool(np.isin(failure_D, list(Failure)).all())
 
 
 def _refuse_layout(files: list[Path], caption_key: str, specs: list[str], no_images: bool) -> None:

@@ -15,10 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from selffilter.errors import StoreGone
+from selffilter.errors import Lost, StoreGone
 from selffilter.pool.captions import CaptionKey
 from selffilter.pool.decoding import decode_image
 from selffilter.pool.failures import Failure, UnusableSample
+from selffilter.pool.in_flight import InFlight, loss_of
 from selffilter.pool.index import Pool
 from selffilter.pool.packs import Packs
 from selffilter.pool.row_facts import facts_named, facts_of
@@ -33,6 +34,10 @@ from selffilter.pool.row_reader import (
 from selffilter.randomness import key_from
 
 Batch = TypeVar("Batch")
+
+WORKER_SILENCE_S = 900.0
+"""How long a batch is waited for. A server that is silent has the workers' patience, which ends
+within about 5 minutes (`stores.remote`); a disk that never answers is known by this alone."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +147,12 @@ class PoolDataset(Dataset[dict[str, torch.Tensor]]):
             batch["facts"] = torch.tensor(facts_of_rows, dtype=torch.int64)
         return batch
 
+    def shards_of(self, request: BatchRequest) -> list[str]:
+        """Return the names of the shards that a request reads."""
+        pool = self._reader.pool
+        rows_B = request.rows_B[request.rows_B >= 0]
+        return [pool.shard_name(shard) for shard in np.unique(pool.shard_of(rows_B)).tolist()]
+
     def _sample(
         self, row: int, step: int | None, members: RowBytes
     ) -> tuple[torch.Tensor, list[str], tuple[int, ...]]:
@@ -205,9 +216,11 @@ class BatchLoader(Generic[Batch]):
         workers: int,
         generator: torch.Generator | None = None,
     ) -> None:
+        self._in_flight = InFlight(requests, workers, getattr(dataset, "shards_of", None))
         self._loader = torch.utils.data.DataLoader(
-            _Telling(dataset),
-            sampler=requests,
+            _Telling(dataset, self._in_flight.at),
+            sampler=self._in_flight,
+            timeout=WORKER_SILENCE_S if workers else 0,
             batch_size=None,
             num_workers=workers,
             pin_memory=torch.cuda.is_available(),
@@ -221,10 +234,20 @@ class BatchLoader(Generic[Batch]):
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch, error in self._loader:
-            if error:
-                raise StoreGone(error)
-            yield batch
+        try:
+            batches = self._in_flight.begins(self._loader)
+            while (made := next(batches, None)) is not None:
+                self._in_flight.came_back()
+                batch, error = made
+                if error:
+                    raise StoreGone(error)
+                yield batch
+            self._in_flight.ends()
+        except RuntimeError as error:
+            lost = loss_of(error)
+            if lost is None:
+                raise
+            raise Lost(lost) from error
 
 
 def loader_over(
@@ -243,21 +266,33 @@ def loader_over(
 
     Raises:
         StoreGone: While iterating, if a shard cannot be read.
+        Lost: While iterating, if a worker is killed or silent for `WORKER_SILENCE_S`. (torch may
+            raise it as a RuntimeError in between: see `in_flight.loss_of`.)
     """
     return BatchLoader(dataset, requests, workers, generator)
 
 
 class _Telling(Dataset[tuple[Any, str]]):
-    """Says what could not be read as a value: an error crosses processes as a traceback's text."""
+    """Says what could not be read as a value: an error crosses processes as a traceback's text.
 
-    def __init__(self, dataset: Dataset[Any]) -> None:
-        self._dataset = dataset
+    And it notes where `InFlight` can see it which request a worker is at.
+    """
 
-    def __getitem__(self, request: Any) -> tuple[Any, str]:
+    def __init__(self, dataset: Dataset[Any], at: Any) -> None:
+        self._dataset, self._at = dataset, at
+
+    def __getitem__(self, numbered: tuple[int, Any]) -> tuple[Any, str]:
+        number, request = numbered
+        worker = torch.utils.data.get_worker_info()
+        if worker is not None:
+            self._at[worker.id] = number
         try:
             return self._dataset[request], ""
         except StoreGone as error:
             return None, str(error)
+        finally:
+            if worker is not None:
+                self._at[worker.id] = -1
 
 
 def _settle_worker(_: int) -> None:

@@ -96,6 +96,7 @@ class RowReader:
         limits: Member → bytes; a larger one is not read. None: no bound.
 
     Attributes:
+        pool: As given.
         reads: What reading has cost so far.
     """
 
@@ -106,7 +107,7 @@ class RowReader:
         packs: Packs | None = None,
         limits: Mapping[str, int] | None = None,
     ) -> None:
-        self._pool = pool
+        self.pool = self._pool = pool
         self._limits = dict(limits or {})
         self._request_bytes = request_bytes
         self._packs = packs

@@ -143,6 +143,14 @@ def _local(pattern: str) -> list[tuple[str, str]]:
             raise UserError(f"pool.shards: there is no {one}.")
     relatives = sorted(path.relative_to(root) for path in found if path.suffix == ".tar")
     here = root.resolve()
+    for relative in relatives:
+        try:
+            str(relative).encode()
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f"pool.shards: the name of {str(here / relative)!r} is not UTF-8, and no table can "
+                "hold it: rename it."
+            ) from error
     return [(str(relative), str(here / relative)) for relative in relatives]
 
 

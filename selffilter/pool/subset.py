@@ -19,8 +19,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from selffilter.errors import UserError
+from selffilter.npy_header import read_header
 from selffilter.pool import uids
 from selffilter.pool.multiset import Subset, ascending_order, is_ascending, subset_of
+from selffilter.pool.uid_tables import uid_batches
 from selffilter.store import write_atomically
 
 SUBSET_DTYPE = np.dtype("<u8,<u8")
@@ -28,8 +30,6 @@ _PIECE = 1 << 20
 """Uids that are written or converted at a time."""
 _TEXT_PIECE = 32 << 20
 _MOST_TIMES = 2**31 - 1
-_HEX = np.zeros(256, dtype=bool)
-_HEX[list(b"0123456789abcdefABCDEF")] = True
 
 
 def write_subset(
@@ -43,19 +43,32 @@ def write_subset(
         weights_N: A uid stands this many times in the file, (N,) of whole numbers; once each if
             None.
     """
-    if not is_ascending(uids_N2):
-        order = ascending_order(uids_N2)
-        uids_N2 = uids_N2[order]
-        weights_N = None if weights_N is None else weights_N[order]
     count = len(uids_N2) if weights_N is None else int(weights_N.sum())
     header = {"descr": SUBSET_DTYPE.descr, "fortran_order": False, "shape": (count,)}
 
     def write(file: IO[bytes]) -> None:
         np.lib.format.write_array_header_1_0(file, header)
-        for piece in _repeated(uids_N2, weights_N):
-            file.write(piece.astype("<u8").tobytes())
+        for part_n2, weights_n in _ascending_parts(uids_N2, weights_N):
+            for piece in _repeated(part_n2, weights_n):
+                file.write(piece.astype("<u8").tobytes())
 
     write_atomically(path, write)
+
+
+def _ascending_parts(
+    uids_N2: NDArray[np.uint64], weights_N: NDArray[Any] | None
+) -> Iterator[tuple[NDArray[np.uint64], NDArray[Any] | None]]:
+    """Yield uids in ascending order, in parts: sorting takes a fraction of the memory of them."""
+    if len(uids_N2) <= _PIECE or is_ascending(uids_N2):
+        parts = [slice(None)] if is_ascending(uids_N2) else [ascending_order(uids_N2)]
+        for part in parts:
+            yield uids_N2[part], None if weights_N is None else weights_N[part]
+        return
+    top_N = (uids_N2[:, 0] >> np.uint64(60)).astype(np.uint8)
+    for top in range(16):
+        part = np.flatnonzero(top_N == top)
+        part = part[ascending_order(uids_N2[part])]
+        yield uids_N2[part], None if weights_N is None else weights_N[part]
 
 
 def read_subset(path: Path) -> NDArray[np.uint64]:
@@ -65,15 +78,24 @@ def read_subset(path: Path) -> NDArray[np.uint64]:
         UserError: If the file is not a one-dimensional array of two unsigned 64-bit fields.
     """
     try:
-        subset = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, EOFError, ValueError) as error:
+        with path.open("rb") as file:
+            shape, _, dtype, offset = read_header(file)
+        there = path.stat().st_size - offset
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} is not a DataComp subset file: {error}") from error
-    if subset.ndim != 1 or subset.dtype != SUBSET_DTYPE:
+    if len(shape) != 1 or dtype != SUBSET_DTYPE:
         raise UserError(
-            f"{path} holds {subset.dtype} of shape {subset.shape}; a DataComp subset file is one "
+            f"{path} holds {dtype} of shape {shape}; a DataComp subset file is one "
             "row of pairs 'u8,u8'."
         )
-    return np.asarray(subset).view("<u8").reshape(-1, 2)
+    if shape[0] * dtype.itemsize > there:
+        raise UserError(
+            f"{path} is not a DataComp subset file: it breaks off, {shape[0]:,} uids are more than "
+            f"{there:,} bytes."
+        )
+    if not shape[0]:
+        return np.empty((0, 2), np.uint64)
+    return np.asarray(np.memmap(path, "<u8", "r", offset, (shape[0], 2)))
 
 
 def read_subset_file(path: Path) -> Subset:
@@ -144,38 +166,18 @@ def _repeated(
 
 
 def _read_parquet(path: Path) -> Subset:
+    found: list[NDArray[np.uint64]] = [np.empty((0, 2), np.uint64)]
+    weights: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
+    weighted = False
     try:
-        with pq.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            if "uid" not in names:
-                raise UserError(f"{path} has no column uid; it has {', '.join(names) or 'none'}.")
-            columns = ["uid", "weight"] if "weight" in names else ["uid"]
-            found: list[NDArray[np.uint64]] = [np.empty((0, 2), np.uint64)]
-            weights: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
-            for batch in file.iter_batches(_PIECE, columns=columns):
-                found.append(_uids_of_column(path, batch["uid"]))
-                if len(columns) == 2:
-                    weights.append(_weights_of_column(path, batch["weight"]))
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path} is not a Parquet file: {error}") from error
-    return subset_of(np.concatenate(found), np.concatenate(weights) if len(columns) == 2 else None)
-
-
-def _uids_of_column(path: Path, column: pa.Array) -> NDArray[np.uint64]:
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if column.null_count:
-        raise UserError(f"{path}: {column.null_count:,} rows have no uid.")
-    if pa.types.is_fixed_size_binary(column.type) and column.type.byte_width == 16:
-        return uids.from_arrow(column)
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        text = column.cast(pa.large_string())
-        ends = np.frombuffer(text.buffers()[1] or bytes(8), np.int64)[text.offset :]
-        if (np.diff(ends[: len(text) + 1]) == 32).all():
-            raw = np.frombuffer(text.buffers()[2] or b"", np.uint8)[ends[0] :][: 32 * len(text)]
-            if _HEX[raw].all():
-                return _from_hex(raw.tobytes())
-    raise UserError(f"{path}: uid holds {column.type} that are not 32 hex digits each.")
+        for uids_n2, batch in uid_batches(path, if_there=["weight"]):
+            found.append(uids_n2)
+            weighted = "weight" in batch.schema.names
+            if weighted:
+                weights.append(_weights_of_column(path, batch["weight"]))
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise UserError(f"{path} is not a Parquet file of uids: {error}.") from error
+    return subset_of(np.concatenate(found), np.concatenate(weights) if weighted else None)
 
 
 def _weights_of_column(path: Path, column: pa.Array) -> NDArray[np.int64]:
@@ -222,13 +224,13 @@ def _uids_of_lines(path: Path, text: bytes, first_line: int) -> NDArray[np.uint6
     ends = np.flatnonzero(letters == ord("\n"))
     lengths = np.diff(ends, prepend=-1) - 1
     wrong = (lengths != 0) & (lengths != 32)
-    other = np.flatnonzero(~_HEX[letters] & (letters != ord("\n")))
+    other = np.flatnonzero(~uids.IS_HEX[letters] & (letters != ord("\n")))
     wrong[np.searchsorted(ends, other)] = True
     if wrong.any():
         line = int(np.flatnonzero(wrong)[0])
         said = text[ends[line] - lengths[line] : ends[line]][:40].decode("utf-8", "replace")
         raise UserError(f"{path}, line {first_line + line}: {said!r} is not 32 hex digits.")
-    return _from_hex(text.translate(None, b"\n"))
+    return uids.from_digits(text.translate(None, b"\n"))
 
 
 def _write_text(file: IO[bytes], subset: Subset) -> None:
@@ -236,11 +238,6 @@ def _write_text(file: IO[bytes], subset: Subset) -> None:
         lines = np.full((len(piece), 33), ord("\n"), np.uint8)
         lines[:, :32] = np.frombuffer(_to_hex(piece), np.uint8).reshape(-1, 32)
         file.write(lines.tobytes())
-
-
-def _from_hex(digits: bytes) -> NDArray[np.uint64]:
-    raw = np.frombuffer(bytes.fromhex(digits.decode("ascii")), dtype=">u8")
-    return raw.astype(np.uint64).reshape(-1, 2)
 
 
 def _to_hex(uids_N2: NDArray[np.uint64]) -> bytes:

@@ -14,6 +14,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 UID_TYPE = pa.binary(16)
+IS_HEX: NDArray[np.bool_] = np.zeros(256, dtype=bool)
+"""Whether a byte is a hex digit."""
+IS_HEX[list(b"0123456789abcdefABCDEF")] = True
 _HEX = re.compile(r"[0-9a-fA-F]{32}")
 
 
@@ -109,4 +112,14 @@ def from_hex(texts: list[str]) -> NDArray[np.uint64]:
     # Joined, a text that is too short would be made up for by one that is too long.
     if len(raw) != 2 * len(texts) or any(len(text) != 32 for text in texts):
         raise ValueError("a uid has 32 hex digits")
+    return raw.astype(np.uint64).reshape(-1, 2)
+
+
+def from_digits(digits: bytes) -> NDArray[np.uint64]:
+    """Return hex digits, 32 a uid and nothing between them, as (N, 2) uint64.
+
+    Raises:
+        ValueError: If there is anything else in them.
+    """
+    raw = np.frombuffer(bytes.fromhex(digits.decode("ascii")), dtype=">u8")
     return raw.astype(np.uint64).reshape(-1, 2)

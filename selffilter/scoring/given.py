@@ -16,6 +16,7 @@ from selffilter.pool import uids
 from selffilter.pool.base import Base
 from selffilter.pool.reading import PoolDataset, loader_over, padded_requests
 from selffilter.pool.row_facts import facts_columns
+from selffilter.pool.uid_tables import uid_batches
 from selffilter.scoring.table import score_table
 from selffilter.tables import FACTS, read_table, shard_file, write_table
 
@@ -31,22 +32,19 @@ class GivenScores:
     """
 
     def __init__(self, path: Path) -> None:
+        parts: list[NDArray[np.uint64]] = [np.empty((0, 2), np.uint64)]
+        scores: list[NDArray[np.float32]] = [np.empty(0, np.float32)]
         try:
-            table = read_table(path, ["uid", "score"])
-            column = table["uid"]
-            is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-            uids_N2 = (
-                uids.from_hex(column.to_pylist())
-                if is_text
-                else uids.from_arrow(column.cast(uids.UID_TYPE))
-            )
-            scores_N = table["score"].cast(pa.float32()).to_numpy()
-        except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
+            for uids_n2, batch in uid_batches(path, ["score"]):
+                parts.append(uids_n2)
+                scores.append(batch["score"].cast(pa.float32()).to_numpy(zero_copy_only=False))
+        except (OSError, ValueError, pa.ArrowException) as error:
             raise UserError(
                 f"score.given_scores={path} is no Parquet of uid (32 hex digits) and score: {error}"
             ) from error
-        self._known = uids.UidTable(uids_N2)
-        self._scores = np.append(scores_N, np.float32(np.nan))  # place -1: no score
+        self._known = uids.UidTable(np.concatenate(parts))
+        scores.append(np.array([np.nan], np.float32))
+        self._scores = np.concatenate(scores)  # place -1: no score
 
     def of(self, uids_N2: NDArray[np.uint64]) -> NDArray[np.float32]:
         """Return the score of each uid, (N,) float32; NaN where the table has none."""

@@ -8,20 +8,7 @@ from typing import Any
 from torch import nn
 
 from selffilter.clip.model import ClipRecipe, temperature
-from selffilter.pool.index import Pool
 from selffilter.scoring.pool_pass import logit_bias
-
-
-def pool_record(pool: Pool) -> dict[str, Any]:
-    """Return whose rows they are: those of a version of a pool's index, wherever it lies now."""
-    return {
-        "kind": "pool",
-        "version": pool.rows_version,
-        "name": ", ".join(pool.sources),
-        "rows": pool.rows,
-        "shards": pool.shards,
-        "caption_key": pool.caption_key,
-    }
 
 
 def model_record(

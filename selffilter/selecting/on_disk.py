@@ -18,7 +18,7 @@ from selffilter.errors import UserError
 from selffilter.pool import uids
 from selffilter.pool.subset import write_subset
 from selffilter.selecting.choice import Choice
-from selffilter.selecting.scratch import Scratch
+from selffilter.selecting.scratch import CHUNK_ROWS, Scratch, chunks
 from selffilter.store import write_atomically
 from selffilter.tables import SELECTION, counts_file, read_table, shard_file, write_table
 
@@ -77,7 +77,7 @@ def read_scores(
     Raises:
         UserError: If a shard's table is not of that shard's rows, or lacks a signal.
     """
-    scratch, rows = scratch or Scratch(), int(pool.first_row[-1])
+    scratch, rows = scratch or Scratch(), pool_rows(pool)
     found = Scores(
         {signal: scratch.zeros(rows, np.float32) for signal in signals},
         scratch.zeros(rows, np.uint8),
@@ -126,6 +126,7 @@ def write_selection(
     pool: Rows,
     round_: int,
     weight_of: Callable[[int], int] = lambda shard: 1,
+    scratch: Scratch | None = None,
 ) -> None:
     """Write a choice: a Parquet file a pool shard, the counts of it, DataComp's ``subset.npy``.
 
@@ -136,40 +137,56 @@ def write_selection(
         round_: The round that selects.
         weight_of: How many times a pass meets the selected rows of a shard, on top of their own
             weights.
+        scratch: Where arrays with a place for each selected row come from.
     """
-    first_row = pool.first_row
-    rows_K = choice.rows
-    bounds = np.searchsorted(rows_K, first_row)
-    rank_K = choice.ranking.ranks(choice.ranked_by_N[rows_K])
-    every_uid = np.empty((len(rows_K), 2), dtype=np.uint64)
-    weight_K = np.empty(len(rows_K), dtype=np.int32)
-
-    def write(shard: int) -> NDArray[np.int64]:
-        part = slice(bounds[shard], bounds[shard + 1])
-        rows = rows_K[part]
-        weight_K[part] = choice.weight_N[rows] * np.int32(weight_of(shard))
-        uid_bytes = uids.to_arrow(np.empty((0, 2), np.uint64))
-        if len(rows):
-            every_uid[part] = pool.shard_uids(shard)[rows - first_row[shard]]
-            uid_bytes = uids.to_arrow(every_uid[part])
-        share = np.where(choice.confident_N[rows], 0, 1).astype(np.int8)
-        table = pa.Table.from_arrays(
-            [
-                pa.array(rows),
-                uid_bytes,
-                pa.array(weight_K[part]),
-                pa.DictionaryArray.from_arrays(pa.array(share), pa.array(SHARES)),
-                pa.array(np.full(len(rows), round_, np.int32)),
-                pa.array(choice.ranked_by_N[rows]),
-                pa.array(rank_K[part]),
-            ],
-            schema=SELECTION,
-        )
-        write_table(shard_file(folder, shard), table)
-        return np.bincount(weight_K[part])[1:]  # by weight, from 1 on
-
+    scratch, first_row = scratch or Scratch(), pool.first_row
+    rows_there = sum(
+        int(np.count_nonzero(choice.weight_N[part])) for part in chunks(pool_rows(pool))
+    )
+    every_uid = scratch.zeros(2 * rows_there, np.uint64).reshape(-1, 2)
+    weight_K: NDArray[np.int32] = scratch.zeros(rows_there, np.int32)
+    by_weight: list[NDArray[np.int64]] = []
+    done = 0
     folder.mkdir(parents=True, exist_ok=True)
-    by_weight = list(several(write, range(pool.shards)))
+    for first, end in _blocks(first_row):
+        begin = int(first_row[first])
+        rows_k = begin + np.flatnonzero(choice.weight_N[begin : first_row[end]])
+        rank_k = choice.ranking.ranks(choice.ranked_by_N[rows_k])
+        bounds = np.searchsorted(rows_k, first_row[first : end + 1])
+
+        def write(
+            shard: int,
+            first: int = first,
+            done: int = done,
+            rows_k: NDArray[np.int64] = rows_k,
+            rank_k: NDArray[np.int64] = rank_k,
+            bounds: NDArray[np.int64] = bounds,
+        ) -> NDArray[np.int64]:
+            part = slice(bounds[shard - first], bounds[shard - first + 1])
+            whole = slice(done + part.start, done + part.stop)
+            rows = rows_k[part]
+            weight_K[whole] = choice.weight_N[rows] * np.int32(weight_of(shard))
+            if len(rows):
+                every_uid[whole] = pool.shard_uids(shard)[rows - first_row[shard]]
+            share = np.where(choice.confident_N[rows], 0, 1).astype(np.int8)
+            table = pa.Table.from_arrays(
+                [
+                    pa.array(rows),
+                    uids.to_arrow(every_uid[whole]),
+                    pa.array(weight_K[whole]),
+                    pa.DictionaryArray.from_arrays(pa.array(share), pa.array(SHARES)),
+                    pa.array(np.full(len(rows), round_, np.int32)),
+                    pa.array(choice.ranked_by_N[rows]),
+                    pa.array(rank_k[part]),
+                ],
+                schema=SELECTION,
+            )
+            write_table(shard_file(folder, shard), table, durable=False)
+            return np.bincount(weight_K[whole])[1:]  # by weight, from 1 on
+
+        by_weight += several(write, range(first, end))
+        done += len(rows_k)
+    os.sync()  # once, and not a file at a time: a selection without its marker is made anew
     counts_PS = np.zeros((max(map(len, by_weight), default=0), pool.shards), np.int64)
     for shard, rows_P in enumerate(by_weight):
         counts_PS[: len(rows_P), shard] = rows_P[::-1].cumsum()[::-1]  # rows of weight above p
@@ -177,11 +194,26 @@ def write_selection(
     write_subset(folder / "subset.npy", every_uid, weight_K)
 
 
+def _blocks(first_row: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Cut the shards into runs of about `CHUNK_ROWS` rows: first, and one past the last."""
+    shards, first = len(first_row) - 1, 0
+    while first < shards:
+        reach = int(np.searchsorted(first_row, first_row[first] + CHUNK_ROWS, side="right")) - 1
+        end = min(shards, max(first + 1, reach))
+        yield first, end
+        first = end
+
+
+def pool_rows(pool: Rows) -> int:
+    """Return how many rows a pool has."""
+    return int(pool.first_row[-1])
+
+
 def read_shares(
     folder: Path, pool: Rows, scratch: Scratch | None = None
 ) -> dict[str, NDArray[np.bool_]]:
     """Read which rows a selection has, (N,) bool for each share."""
-    scratch, rows = scratch or Scratch(), int(pool.first_row[-1])
+    scratch, rows = scratch or Scratch(), pool_rows(pool)
     marks: dict[str, NDArray[np.bool_]] = {share: scratch.zeros(rows, np.bool_) for share in SHARES}
 
     def read(shard: int) -> None:

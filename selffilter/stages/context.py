@@ -27,6 +27,7 @@ from selffilter.pool.reading import PoolDataset
 from selffilter.pool.row_reader import members_read, size_limits
 from selffilter.pool.stores.find import is_far
 from selffilter.progress import Bar, NoBar
+from selffilter.stages.showing import FinishedRound
 from selffilter.store import RunStore
 from selffilter.team import Team
 from selffilter.tracking.console import Screen
@@ -160,7 +161,8 @@ class RunContext:
     # --- records and markers ------------------------------------------------------------------
 
     def begin(self, steps: RoundSteps, stage: str, step: int) -> None:
-        """Tell the trackers that a stage begins, or goes on from a step."""
+        """Tell the trackers, and the other ranks, that a stage begins, or goes on from a step."""
+        self.team.doing = f"{stage} of round {steps.round}"
         if self.team.is_main:
             seen = step * self.config.train.global_batch_size
             self.tracker.begin(steps.round, stage, seen)
@@ -186,6 +188,7 @@ class RunContext:
             if stage == last:
                 whole = self.store.round_summary(steps.round, earlier) | plain
                 self.log("round_summary", steps.round, stage, steps.end, whole)
+                self.tracker.end_round(FinishedRound(self, steps, whole))
             self.store.mark_done(steps.round, stage, plain)
 
         self.team.decide(mark)

@@ -12,6 +12,7 @@ from selffilter.clip.model import export, load_weights
 from selffilter.evaluation.truth import Truth
 from selffilter.planning import compute_spent
 from selffilter.stages.context import RunContext, Summary, without_nan
+from selffilter.stages.showing import exported
 from selffilter.store import copy_atomically, write_json
 
 
@@ -29,6 +30,7 @@ def _finish(context: RunContext) -> None:
         subset = store.stage(selected, "select") / "subset.npy"
         copy_atomically(subset, store.final / "subset.npy")
     write_json(store.final / "compute.json", _compute(context))
+    context.tracker.end_run(exported(store, last, selected))
 
 
 def _compute(context: RunContext) -> Summary:

@@ -15,6 +15,7 @@ from selffilter.clip.model import load_weights
 from selffilter.clip.reference import open_reference
 from selffilter.evaluation.evaluate import EvaluationSettings
 from selffilter.planning import FEWEST_NULL_ROWS, NULL_ROWS, RoundSteps, scores_from
+from selffilter.pool.record import pool_record
 from selffilter.scoring.afresh import Afresh
 from selffilter.scoring.embeddings.folder import EmbeddingWriter
 from selffilter.scoring.given import (
@@ -24,7 +25,7 @@ from selffilter.scoring.given import (
     write_given_scores,
 )
 from selffilter.scoring.pool_pass import PoolPass
-from selffilter.scoring.provenance import model_record, pool_record
+from selffilter.scoring.provenance import model_record
 from selffilter.scoring.signals.facts import Target
 from selffilter.scoring.signals.find import find_signal
 from selffilter.scoring.signals.signal import Need

@@ -82,7 +82,7 @@ def select(context: RunContext, steps: RoundSteps) -> Summary:
     context.screen.doing(title, "chooses")
     choice, seen, guarded = _choose(context, steps, candidates, groupings, scratch)
     context.screen.doing(title, "writes the selection")
-    write_selection(folder, choice, context.pool, round_, context.base.source_weight)
+    write_selection(folder, choice, context.pool, round_, context.base.source_weight, scratch)
 
     context.screen.doing(title, "looks at the selection")
     summary: Summary = choice.counts() | {"account": _account(scores, removals)}

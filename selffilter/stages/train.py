@@ -32,7 +32,7 @@ from selffilter.training.measure import peak_flops
 from selffilter.training.module import ClipTraining, adamw, fresh_ema
 from selffilter.training.profiling import Profiling
 from selffilter.training.schedule import learning_rate
-from selffilter.training.state import TrainState, newest, saved_by_step
+from selffilter.training.state import TrainState, damage, newest_whole, saved_by_step
 from selffilter.training.trainer import NotFinite, Segment, StepReport, fit, move
 
 _ROWS_NAMED = 16
@@ -204,7 +204,7 @@ def _too_many_skipped(context: RunContext, steps: RoundSteps, found: NotFinite) 
 def _state_to_begin_with(context: RunContext, steps: RoundSteps) -> TrainState | None:
     """Go on inside the round; else from the round before; else from nothing."""
     own = context.store.state(steps.round)
-    name = context.team.decide(lambda: newest(own))
+    name = context.team.decide(lambda: _where_it_stands(context, steps))
     if name is not None:
         own = own.with_name(name)
         state = TrainState.load(own)
@@ -214,12 +214,36 @@ def _state_to_begin_with(context: RunContext, steps: RoundSteps) -> TrainState |
     if weights_since(context.config, steps.round) == steps.round:
         return None
     before = context.store.state(steps.round - 1)
+    context.team.decide(lambda: _refuse_damaged(context, steps.round - 1))
     state = TrainState.load(before)
     if state.step != steps.begin:
         raise UserError(f"{before} is of step {state.step}, not {steps.begin}.")
     if optimizer_since(context.config, steps.round) == steps.round:
         state.optimizer = {}
     return state
+
+
+def _where_it_stands(context: RunContext, steps: RoundSteps) -> str | None:
+    """Name the state to go on from inside the round; say so if it is not the one that it left."""
+    lost: list[str] = []
+    name = newest_whole(context.store.state(steps.round), lost.append)
+    for each in lost:
+        context.screen.say(each)
+    if lost:
+        where = name or f"the beginning of round {steps.round} (step {steps.begin})"
+        context.screen.say(f"going on from {where}: what was trained since is trained again")
+    return name
+
+
+def _refuse_damaged(context: RunContext, round_: int) -> None:
+    state = context.store.state(round_)
+    why = damage(state) if state.exists() else "it is gone"
+    if why is not None:
+        raise UserError(
+            f"{state}, which round {round_ + 1} goes on from, is damaged ({why}). Put a copy of it "
+            f"back; or remove {context.store.round(round_)}, and the same command trains, scores "
+            "and selects in that round again."
+        )
 
 
 def _build(context: RunContext, steps: RoundSteps, begin: TrainState | None) -> nn.Module:

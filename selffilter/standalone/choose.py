@@ -77,7 +77,7 @@ def run_choice(
         )
         write_json(out.with_name(f"{out.name}.json"), record)
     else:
-        write_selection(out, choice, tables, round_)
+        write_selection(out, choice, tables, round_, scratch=with_files)
         write_json(out / "summary.json", record)
     return _account(tables, by, choice, out)
 

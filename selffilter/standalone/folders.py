@@ -16,8 +16,8 @@ from selffilter.errors import UserError
 from selffilter.pool import uids
 from selffilter.pool.failures import Failure
 from selffilter.pool.index import Pool
-from selffilter.scoring.embeddings.usable import Unusable
-from selffilter.scoring.provenance import pool_record
+from selffilter.pool.record import pool_record
+from selffilter.scoring.embeddings.unusable import Unusable
 from selffilter.selecting.on_disk import several
 from selffilter.selecting.scratch import Scratch
 from selffilter.standalone.record import NAME, Record, differences, read_record

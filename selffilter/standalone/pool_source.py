@@ -14,9 +14,9 @@ from selffilter.interrupt import StopRequest
 from selffilter.pool.base import Base
 from selffilter.pool.index import Pool
 from selffilter.pool.reading import PoolDataset
+from selffilter.pool.record import pool_record
 from selffilter.scoring.embeddings.folder import EmbeddingWriter
 from selffilter.scoring.pool_pass import PoolPass
-from selffilter.scoring.provenance import pool_record
 from selffilter.scoring.signals.signal import Signal
 from selffilter.standalone.facts_on_disk import facts_file, load_target_file, save_target
 from selffilter.standalone.record import NO_ROUND, Record, begin_scores, make_record

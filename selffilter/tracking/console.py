@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -13,9 +14,15 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Te
 from rich.progress import Task as ProgressTask
 from rich.text import Text
 
+from selffilter.plain_text import visible
 from selffilter.progress import Bar, NoBar
 from selffilter.store import RunStore
+from selffilter.tracking.pace import Pace, rate
+from selffilter.tracking.progress_file import ProgressFile
 from selffilter.tracking.trackers import Record
+
+LINE_EVERY_S = 30.0
+"""Where nobody sees a bar move, a line each so many seconds."""
 
 COLUMNS = (
     ("round", 5, "round"),
@@ -35,8 +42,10 @@ COLUMNS = (
 class Screen:
     """Speaks to a person: rich on a terminal, a line now and then elsewhere, silent if told so.
 
+    `selffilter.tracking.events.JsonScreen` says the same to a program.
+
     Args:
-        quiet: Say nothing at all (ranks other than 0).
+        quiet: Say nothing at all (ranks other than 0, ``--quiet``).
         console: Where to; the standard error by default.
     """
 
@@ -44,19 +53,53 @@ class Screen:
         self.quiet = quiet
         self._console = console or Console(file=sys.stderr, highlight=False)
         self._heading_shown = False
+        self._file: ProgressFile | None = None
+        self._said = time.monotonic()
 
     def say(self, text: str) -> None:
         """Print some text as it is: names from a pool are no markup."""
+        self._said = time.monotonic()
         if not self.quiet:
-            self._console.print(Text(text), soft_wrap=True)
+            self._console.print(Text(visible(text)), soft_wrap=True)
 
     def begin_table(self) -> None:
         """Let the next row have a heading again: another run begins."""
         self._heading_shown = False
 
+    def begin_stage(self, round_: int, stage: str, samples_seen: int) -> None:
+        """A stage begins, or goes on: for those who follow from elsewhere. People see its bars."""
+        if self._file:
+            self._file.begin(f"round {round_}  {stage}")
+
+    def doing(self, title: str, what: str) -> None:
+        """Say what goes on where nothing can be counted; only if nothing was said for a while."""
+        if self._file:
+            self._file.begin(title, what)
+        if time.monotonic() - self._said >= LINE_EVERY_S:
+            self.say(f"{title}  {what}".rstrip())
+
+    @contextmanager
+    def keeping(self, path: Path) -> Iterator[None]:
+        """Keep what is shown in a file too while entered, for ``selffilter status --watch``."""
+        self._file = ProgressFile(path)
+        try:
+            yield
+        finally:
+            self._file.end()
+            self._file = None
+
     @contextmanager
     def bar(self, title: str, total: int, done: int = 0) -> Iterator[Bar]:
         """Show the progress of something long, counted in samples."""
+        with self._shown(title, total, done) as shown:
+            if self._file is None:
+                yield shown
+            else:
+                with self._file.following(shown, title, total, done) as followed:
+                    yield followed
+
+    @contextmanager
+    def _shown(self, title: str, total: int, done: int) -> Iterator[Bar]:
         if self.quiet:
             yield NoBar()
         elif self._console.is_terminal:
@@ -72,7 +115,7 @@ class Screen:
                 task = progress.add_task(title, total=total, completed=done, note="", begun=done)
                 yield _RichBar(progress, task)
         else:
-            yield _LineBar(self, title, total, done)
+            yield _LineBar(self, Pace(title, total, done, time.monotonic()))
 
     def round_row(self, summary: Record) -> None:
         """Print a round's row, and the heading before the first."""
@@ -80,9 +123,13 @@ class Screen:
             return
         if not self._heading_shown:
             self._heading_shown = True
-            heading = "".join(title.rjust(width) for title, width, _ in COLUMNS)
-            self._console.print(Text(heading, style="bold"), soft_wrap=True)
+            self._console.print(Text(heading(), style="bold"), soft_wrap=True)
         self._console.print(Text(format_row(summary)), soft_wrap=True)
+
+
+def heading() -> str:
+    """Return the line above the rows."""
+    return "".join(title.rjust(width) for title, width, _ in COLUMNS)
 
 
 def format_row(summary: Record) -> str:
@@ -122,46 +169,34 @@ class _RichBar:
     def __init__(self, progress: Progress, task: Any) -> None:
         self._progress, self._task = progress, task
 
-    def advance(self, count: int, note: str = "") -> None:
+    def advance(
+        self, count: int, note: str = "", values: Mapping[str, float] | None = None
+    ) -> None:
         self._progress.advance(self._task, count)
         if note:
             self._progress.update(self._task, note=note)
 
 
 class _LineBar:
-    """For logs: a line at the beginning, every half minute, and at the end."""
+    """For logs: a line every half minute, and at the end."""
 
-    def __init__(self, screen: Screen, title: str, total: int, done: int) -> None:
-        self._screen, self._title, self._total = screen, title, total
-        self._done = self._begun = done
-        self._since = self._last = time.monotonic()
-        self._note = ""
+    def __init__(self, screen: Screen, pace: Pace) -> None:
+        self._screen, self._pace = screen, pace
+        self._last = time.monotonic()
 
-    def advance(self, count: int, note: str = "") -> None:
-        self._done += count
-        self._note = note or self._note
+    def advance(
+        self, count: int, note: str = "", values: Mapping[str, float] | None = None
+    ) -> None:
+        self._pace.advance(count, note, values)
         now = time.monotonic()
-        if now - self._last >= 30 or self._done >= self._total:
+        if now - self._last >= LINE_EVERY_S or self._pace.is_over:
             self._last = now
-            text = _rate(self._done, self._begun, self._total, now - self._since)
-            self._screen.say(f"{self._title}  {text}  {self._note}".rstrip())
+            pace = self._pace
+            self._screen.say(f"{pace.title}  {pace.text(now)}  {pace.note}".rstrip())
 
 
 class _Rate(ProgressColumn):
     def render(self, task: ProgressTask) -> Text:
         """Return done / total, rate and time left."""
         begun = task.fields.get("begun", 0)
-        return Text(_rate(int(task.completed), begun, int(task.total or 0), task.elapsed or 0.0))
-
-
-def _rate(done: int, begun: int, total: int, seconds: float) -> str:
-    rate = (done - begun) / seconds if seconds > 0 else 0.0
-    left = f"{clock((total - done) / rate)} left" if rate > 0 and done < total else clock(seconds)
-    return f"{done:,}/{total:,}  {rate:,.0f}/s  {left}"
-
-
-def clock(seconds: float) -> str:
-    """Return a duration as m:ss or h:mm:ss."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+        return Text(rate(int(task.completed), begun, int(task.total or 0), task.elapsed or 0.0))

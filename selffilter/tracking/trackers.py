@@ -1,17 +1,20 @@
-"""Trackers take flat records; each record says its round, stage and samples_seen."""
+"""Trackers take records, each with its round, stage and samples_seen, and what a round has made."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from selffilter.store import RunStore, iterate_jsonl, write_jsonl, write_text
+from selffilter.store import RunStore, append_line, iterate_jsonl, write_jsonl, write_text
+from selffilter.tracking.shown import Output, RoundShown
 
 Record = dict[str, Any]
 STAGE_ORDER = ("train", "evaluate", "score", "select")
+AXES = ("round", "samples_seen")
+_COUNTED = ("alarms", "vanishing")
 
 
 class Tracker(Protocol):
@@ -22,6 +25,12 @@ class Tracker(Protocol):
 
     def begin(self, round_: int, stage: str, samples_seen: int) -> None:
         """A stage begins, or goes on from a checkpoint at `samples_seen`."""
+
+    def end_round(self, shown: RoundShown) -> None:
+        """A round has selected; what there is to show of it is made when it is asked for."""
+
+    def end_run(self, output: Output) -> None:
+        """The run is finished and has exported."""
 
     def close(self) -> None:
         """No more records will come from this process."""
@@ -43,10 +52,66 @@ class Trackers:
         for tracker in self._trackers:
             tracker.begin(round_, stage, samples_seen)
 
+    def end_round(self, shown: RoundShown) -> None:
+        """Show a round to all."""
+        for tracker in self._trackers:
+            tracker.end_round(shown)
+
+    def end_run(self, output: Output) -> None:
+        """Tell all that the run is finished."""
+        for tracker in self._trackers:
+            tracker.end_run(output)
+
     def close(self) -> None:
         """Close all."""
         for tracker in self._trackers:
             tracker.close()
+
+
+class Dispensable:
+    """A tracker that a run can do without: the first thing that goes wrong with it is its last.
+
+    A service that cannot be reached, or a full disk of its own, never ends a training of days.
+
+    Args:
+        tracker: The tracker.
+        name: What a person calls it.
+        say: Told what went wrong.
+    """
+
+    def __init__(self, tracker: Tracker, name: str, say: Callable[[str], None]) -> None:
+        self._tracker: Tracker | None = tracker
+        self._name, self._say = name, say
+
+    def log(self, record: Record) -> None:
+        """Pass on a record."""
+        self._try(lambda tracker: tracker.log(record))
+
+    def begin(self, round_: int, stage: str, samples_seen: int) -> None:
+        """Pass on that a stage begins."""
+        self._try(lambda tracker: tracker.begin(round_, stage, samples_seen))
+
+    def end_round(self, shown: RoundShown) -> None:
+        """Pass on a round."""
+        self._try(lambda tracker: tracker.end_round(shown))
+
+    def end_run(self, output: Output) -> None:
+        """Pass on that the run is finished."""
+        self._try(lambda tracker: tracker.end_run(output))
+
+    def close(self) -> None:
+        """Close it."""
+        self._try(lambda tracker: tracker.close())
+
+    def _try(self, what: Callable[[Tracker], None]) -> None:
+        if self._tracker is None:
+            return
+        try:
+            what(self._tracker)
+        except Exception as error:
+            self._tracker = None
+            words = f"{type(error).__name__}: {error}".splitlines()[0]
+            self._say(f"{self._name} fails ({words}); the run goes on without it")
 
 
 class JsonlTracker:
@@ -62,10 +127,7 @@ class JsonlTracker:
 
     def log(self, record: Record) -> None:
         """Append a record."""
-        path = self._path(record["round"])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(_json_safe(record)) + "\n")
+        append_line(self._path(record["round"]), json.dumps(_json_safe(record)))
 
     def begin(self, round_: int, stage: str, samples_seen: int) -> None:
         """Take back what will be logged again."""
@@ -81,6 +143,12 @@ class JsonlTracker:
         ]
         write_jsonl(path, kept)
 
+    def end_round(self, shown: RoundShown) -> None:
+        """Everything of it lies in the round's folder."""
+
+    def end_run(self, output: Output) -> None:
+        """Everything lies in the run directory."""
+
     def gather(self) -> None:
         """Write the records of all rounds into one file."""
         rounds = [self._path(round_) for round_ in self._store.rounds()]
@@ -93,6 +161,32 @@ class JsonlTracker:
 
     def _path(self, round_: int) -> Path:
         return self._store.round(round_) / "metrics.jsonl"
+
+
+def numbers_of(record: Record) -> dict[str, float]:
+    """Return the numbers of a record by their names, for trackers that know nothing else.
+
+    What is nested gets names with slashes; of ``alarms`` and ``vanishing`` groups, which are lists,
+    it is how many there are. Axes and what is not finite are left out.
+    """
+    return {key: v for key, v in _numbers("", record) if key not in AXES}
+
+
+def _numbers(name: str, value: Any) -> Iterator[tuple[str, float]]:
+    if isinstance(value, bool | int | float):
+        if math.isfinite(value):
+            yield name, value
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            yield from _numbers(f"{name}/{key}" if name else str(key), each)
+    elif isinstance(value, list) and name.split("/")[0] in _COUNTED:
+        yield name, len(value)
+
+
+def kind_of(record: Record) -> str:
+    """Return what a record's numbers are filed under: its kind, and of evaluation its set."""
+    kind = str(record["kind"])
+    return f"{kind}/{record['set']}" if kind == "zero_shot" else kind
 
 
 def last_value(path: Path, kind: str, key: str) -> float:

@@ -8,7 +8,10 @@ functions of the step.
 from __future__ import annotations
 
 import errno
-import pickle
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from torch import Tensor
 from selffilter.errors import UserError
 from selffilter.store import link, write_atomically
 
-_NOT_A_STATE = (RuntimeError, TypeError, EOFError, pickle.UnpicklingError, ValueError)
+_NO_ZIP = (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError, struct.error, zlib.error)
 
 
 @dataclass
@@ -68,7 +71,7 @@ class TrainState:
         try:
             values = torch.load(path, map_location="cpu", weights_only=True)
             return cls(**values)
-        except (OSError, *_NOT_A_STATE) as error:
+        except Exception as error:  # torch's unpickler: IndexError, KeyError, … as well (2.15)
             if isinstance(error, OSError) and error.errno != errno.EINVAL:
                 raise  # a fault of the file system; a cut-off file is "invalid argument" (2.15)
             why = (str(error) or type(error).__name__).splitlines()[0][:120]
@@ -83,6 +86,39 @@ def saved_by_step(path: Path) -> list[Path]:
     return sorted(path.parent.glob("step-*.ckpt"))
 
 
-def newest(path: Path) -> str | None:
-    """Return a state's name, or if it was removed that of the newest beside it, or None."""
-    return next((p.name for p in (path, *reversed(saved_by_step(path))) if p.exists()), None)
+def damage(path: Path) -> str | None:
+    """Return what has happened to the bytes of a state since they were written; None: nothing.
+
+    Reads all of it. torch.load itself sees that a file is cut off, but looks at no checksum (2.15):
+    it would go on training with a weight of which a bit has flipped.
+    """
+    try:
+        with zipfile.ZipFile(path) as records:
+            bad = records.testzip()
+    except _NO_ZIP as error:
+        return f"cut off or written over: {error}"
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise  # a fault of the file system; an offset that cannot be is "invalid argument"
+        return "cut off or written over"
+    return None if bad is None else f"the checksum of {bad} is wrong"
+
+
+def newest_whole(path: Path, say: Callable[[str], None]) -> str | None:
+    """Return the name of the newest state that is whole; None if there is none.
+
+    Args:
+        path: The newest one's place; others lie beside it by their steps. Those that are damaged
+            are kept as ``NAME.damaged``.
+        say: Is told of each of them.
+    """
+    for found in (path, *reversed(saved_by_step(path))):
+        if not found.exists():
+            continue
+        why = damage(found)
+        if why is None:
+            return found.name
+        aside = found.with_name(f"{found.name}.damaged")
+        found.rename(aside)
+        say(f"{found} is damaged ({why}): set aside as {aside.name}")
+    return None

@@ -195,7 +195,8 @@ class _Watch(L.Callback):
         self._samples += len(batch["row"]) * self._team.size
         # Alone: at once. With others: at a report, where all learn of it at the same step.
         stop = self._team.size == 1 and self._should_stop()
-        if module.step % self._report_every == 0:
+        # Of the last step before its checkpoint: who is killed in between would never make it.
+        if module.step % self._report_every == 0 or module.step == self._segment.end:
             stop = self._make_report(module) or stop
         if self._team.is_main and (stop or self._is_to_be_saved(module.step)):
             self._save(module)
@@ -371,7 +372,13 @@ def fit(
     with warnings.catch_warnings():
         # Lightning's advice on workers and samplers; both are decided on purpose.
         warnings.filterwarnings("ignore", module="lightning")
-        trainer.fit(module, datamodule=PoolData(dataset, sampler, workers))
+        try:
+            trainer.fit(module, datamodule=PoolData(dataset, sampler, workers))
+        except SystemExit as end:
+            # Lightning makes a silent exit code 1 of a KeyboardInterrupt (2.6.6).
+            if isinstance(end.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from end
+            raise
     if module.step != segment.end:
         if team.is_main:
             checkpoint(snapshot(module))

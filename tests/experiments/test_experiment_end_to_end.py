@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from selffilter.config import load_config
+from selffilter.config import load_config, read_run_config
 from selffilter.errors import UserError
 from selffilter.experiments.command import print_grid
 from selffilter.experiments.grid import Cell, expand
@@ -116,6 +116,12 @@ pools:
 
 def compute(grid: Grid, method: str) -> dict[str, Any]:
     return read_json(store_of(grid, method).final / "compute.json")
+
+
+def test_each_run_is_grouped_by_pool_and_called_by_its_method(whole: Grid) -> None:
+    for method in ("loop", "uniform"):
+        track = read_run_config(store_of(whole, method).config_path).track
+        assert (track.wandb_group, track.wandb_job_type) == ("whole/half", method)
 
 
 def test_the_oracle_has_seen_clean_rows_alone_from_the_first_step(whole: Grid) -> None:

@@ -6,6 +6,7 @@ from rich.console import Console
 
 from selffilter.store import RunStore
 from selffilter.tracking import console as console_module
+from selffilter.tracking import pace
 from selffilter.tracking.console import COLUMNS, Screen, format_row, what_lies_where
 
 SUMMARY = {
@@ -97,8 +98,8 @@ def test_in_a_log_a_bar_is_a_line_every_half_minute_and_at_the_end(monkeypatch):
 
 
 def test_hours_are_written_out():
-    assert console_module._rate(10, 0, 100, 600.0) == "10/100  0/s  1:30:00 left"
-    assert console_module._rate(0, 0, 100, 0.0) == "0/100  0/s  0:00"
+    assert pace.rate(10, 0, 100, 600.0) == "10/100  0.02/s  1:30:00 left"
+    assert pace.rate(0, 0, 100, 0.0) == "0/100  0/s  0:00"
 
 
 def test_it_says_where_the_results_lie(tmp_path):

@@ -4,7 +4,13 @@ import math
 import pytest
 
 from selffilter.store import RunStore, iterate_jsonl
-from selffilter.tracking.trackers import JsonlTracker, Trackers, last_value
+from selffilter.tracking.trackers import (
+    Dispensable,
+    JsonlTracker,
+    Trackers,
+    last_value,
+    numbers_of,
+)
 
 
 def record(round_, stage, samples_seen, **values):
@@ -119,6 +125,12 @@ def test_several_trackers_are_told_the_same():
         def begin(self, round_, stage, samples_seen):
             self.heard.append(("begin", round_, stage, samples_seen))
 
+        def end_round(self, shown):
+            self.heard.append(("end_round", shown))
+
+        def end_run(self, output):
+            self.heard.append(("end_run", output))
+
         def close(self):
             self.heard.append(("close",))
 
@@ -126,6 +138,44 @@ def test_several_trackers_are_told_the_same():
     both = Trackers(listener for listener in listeners)
     both.begin(1, "train", 5)
     both.log({"a": 1})
+    both.end_round("shown")
+    both.end_run("output")
     both.close()
     for listener in listeners:
-        assert listener.heard == [("begin", 1, "train", 5), ("log", {"a": 1}), ("close",)]
+        assert listener.heard == [
+            ("begin", 1, "train", 5), ("log", {"a": 1}), ("end_round", "shown"),
+            ("end_run", "output"), ("close",),
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize("call", ["log", "begin", "end_round", "end_run", "close"])
+def test_a_tracker_that_fails_ends_no_run_and_is_left_alone(call):
+    class Failing:
+        def __getattr__(self, name):
+            def answer(*_):
+                called.append(name)
+                if name == call:
+                    raise ConnectionError("no route\nto the host")
+
+            return answer
+
+    called, said = [], []
+    tracker = Dispensable(Failing(), "W&B", said.append)
+    for _ in range(2):
+        tracker.begin(0, "train", 0)
+        tracker.log({})
+        tracker.end_round(None)
+        tracker.end_run(None)
+        tracker.close()
+    assert called.count(call) == 1 and called[-1] == call
+    assert said == ["W&B fails (ConnectionError: no route); the run goes on without it"]
+
+
+def test_numbers_of_a_record_are_flat_finite_and_without_axes():
+    given = record(
+        0, "select", 9, a=1, b={"c": 0.5, "d": {"e": True}}, f="text", g=None, h=math.nan
+    )
+    given |= {"alarms": [{}, {}], "vanishing": {"script": [{}]}, "also": ["x"]}
+    assert numbers_of(given) == {
+        "a": 1, "b/c": 0.5, "b/d/e": True, "alarms": 2, "vanishing/script": 1,
+    }  # fmt: skip

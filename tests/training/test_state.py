@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from selffilter.errors import UserError
-from selffilter.training.state import TrainState
+from selffilter.training.state import TrainState, damage, newest_whole
 
 
 @pytest.fixture
@@ -81,3 +81,55 @@ def test_a_failed_save_leaves_the_old_state(state, tmp_path, monkeypatch):
         state.save(tmp_path / "last.ckpt")
     assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
     assert (tmp_path / "last.ckpt").read_bytes() == before
+
+
+def flip_a_bit(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def cut_off(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+@pytest.fixture
+def large(state):
+    # Large enough that the middle of the file lies in a tensor.
+    state.model["large"] = torch.arange(10_000.0)
+    return state
+
+
+def test_torch_would_go_on_with_a_weight_of_which_a_bit_has_flipped(large, tmp_path):
+    path = tmp_path / "last.ckpt"
+    large.save(path)
+    assert damage(path) is None
+    flip_a_bit(path)
+    assert not torch.equal(TrainState.load(path).model["large"], large.model["large"])
+    assert "checksum" in damage(path)
+
+
+@pytest.mark.parametrize("hurt", [flip_a_bit, cut_off, empty])
+def test_the_newest_state_that_is_whole_is_found_and_what_is_damaged_set_aside(
+    large, tmp_path, hurt
+):
+    path, said = tmp_path / "last.ckpt", []
+    for step in (2, 4, 6):
+        large.step = step
+        large.save(path, keep=3)
+    assert newest_whole(path, said.append) == "last.ckpt"
+    assert said == []
+    hurt(path)  # the newest under both of its names: they are one file
+    assert newest_whole(path, said.append) == "step-0000000004.ckpt"
+    assert [line.split(" is damaged")[0] for line in said] == [
+        str(path), str(tmp_path / "step-0000000006.ckpt"),
+    ]  # fmt: skip
+    assert "set aside as last.ckpt.damaged" in said[0]
+    hurt(tmp_path / "step-0000000004.ckpt")
+    hurt(tmp_path / "step-0000000002.ckpt")
+    assert newest_whole(path, said.append) is None
+    assert len(list(tmp_path.glob("*.damaged"))) == 4

@@ -104,18 +104,19 @@ def describe_npz(path: Path, name: str) -> StoredArray:
     member = f"{name}.npy"
     try:
         with zipfile.ZipFile(path) as archive:
-            names = [info.filename.removesuffix(".npy") for info in archive.infolist()]
-            if name not in names:
-                raise UserError(f"{path} has no {name}: it holds {', '.join(names) or 'nothing'}.")
+            members = archive.namelist()
+            if member not in members:
+                held = ", ".join(one.removesuffix(".npy") for one in members) or "nothing"
+                raise UserError(f"{path} has no {name}: it holds {held}.")
             info = archive.getinfo(member)
+            if info.file_size > max(_BELIEVED_BYTES, _MOST_PACKED * info.compress_size):
+                raise ValueError(f"{info.compress_size} bytes that unpack to {info.file_size}")
             with archive.open(info) as file:
                 shape, fortran_order, dtype, header = read_header(file)
         stored = info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1
         offset = _begins_at(path, info) + header if stored else None
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing.") from error
-        if info.file_size > max(_BELIEVED_BYTES, _MOST_PACKED * info.compress_size):
-            raise ValueError(f"{info.compress_size} bytes that unpack to {info.file_size}")
     except _BROKEN_ZIP as error:
         raise UserError(f"{path}: {name} is no .npz of numbers: {error}.") from error
     return _checked(path, member, shape, dtype, offset, fortran_order, info.file_size - header)

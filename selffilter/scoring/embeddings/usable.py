@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -10,17 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from selffilter.scoring.embeddings.embeddings import Embeddings, Side
-
-
-class Unusable(enum.IntEnum):
-    """Why a row of embeddings cannot be used; stored as uint8, beside `Failure`'s codes."""
-
-    none = 0
-    image_not_finite = 65
-    image_zero = 66
-    text_not_finite = 67
-    text_zero = 68
-
+from selffilter.scoring.embeddings.unusable import Unusable
 
 _REASONS: dict[Side, tuple[Unusable, Unusable]] = {
     "image": (Unusable.image_not_finite, Unusable.image_zero),

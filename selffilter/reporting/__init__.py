@@ -1,0 +1,1 @@
+"""A run in one self-contained HTML page: `selffilter report`."""
