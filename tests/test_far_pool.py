@@ -17,6 +17,7 @@ from selffilter.pool.prefetch import Fetching
 from selffilter.pool.row_reader import Reads
 from selffilter.stages import context
 from selffilter.store import RunStore, iterate_jsonl
+from selffilter.training import round_plan
 from selffilter.training.batch_plan import BatchPlan
 from selffilter.training.state import TrainState
 
@@ -26,7 +27,7 @@ __all__ = ["home"]
 @pytest.fixture(autouse=True)
 def short_windows(monkeypatch):
     """Windows of about a shard, so that there is something to look ahead to."""
-    monkeypatch.setattr(context, "BatchPlan", functools.partial(BatchPlan, window_batches=2))
+    monkeypatch.setattr(round_plan, "BatchPlan", functools.partial(BatchPlan, window_batches=2))
     monkeypatch.setattr(patience, "FIRST_PAUSE_S", 0.0)
 
 

@@ -403,7 +403,7 @@ def work(team):
         raise {error}
     dist.all_reduce(torch.zeros(1))
 
-cli._run = lambda config, only: cli._with_team("cpu", work)
+cli._run = lambda config, only, **how: cli._with_team("cpu", work)
 cli.main()
 """
 

@@ -58,7 +58,9 @@ def begin_scores(out: Path, record: Record) -> list[str]:
     before = read_record(out)["made_with"]
     said = [
         sentence.replace("this run was", f"{out} was")
-        for sentence in environment.version_differences(before)
+        for sentence in environment.version_differences(
+            environment.differences(before, record["made_with"])
+        )
     ]
     device, now = before.get("device"), record["made_with"]["device"]
     if device != now:
