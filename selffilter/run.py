@@ -91,7 +91,7 @@ def rounds(context: RunContext, only: str | None) -> None:
             if context.is_done(steps.round, stage):
                 continue
             _refuse_other(only, stage, steps.round)
-            summary = _do(context, steps, stage)
+            summary = do_stage(context, steps, stage)
             context.mark_done(steps, stage, summary)
             if only and (steps.round, stage) != last_stage(context.config):
                 return
@@ -99,7 +99,7 @@ def rounds(context: RunContext, only: str | None) -> None:
     finish(context)
 
 
-def _do(context: RunContext, steps: RoundSteps, stage: str) -> Summary:
+def do_stage(context: RunContext, steps: RoundSteps, stage: str) -> Summary:
     """Do a stage; a data loader process that was killed is told by stage, round and shards.
 
     Raises:

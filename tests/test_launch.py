@@ -127,9 +127,9 @@ def check_finished(store: RunStore) -> None:
             f"{home}/train/{n}" for n in ("last.ckpt", "model.safetensors", "summary.json")
         }
         expected |= {f"{home}/scores/{n}" for n in [*tables, "bank.safetensors", "summary.json"]}
-        expected |= {
-            f"{home}/selection/{n}" for n in [*tables, "counts.npy", "subset.npy", "summary.json"]
-        }
+        selection = ["counts.npy", "subset.npy", "summary.json"]
+        selection += ["about/groups.parquet", "about/histograms.json"]
+        expected |= {f"{home}/selection/{n}" for n in [*tables, *selection]}
     names = ("open_clip_model.safetensors", "open_clip_config.json", "subset.npy", "compute.json")
     assert left == expected | {f"final/{name}" for name in names}
     assert store.summary(1, "train")["samples_seen"] == 64

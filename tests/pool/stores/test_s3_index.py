@@ -49,7 +49,7 @@ def test_what_has_changed_since_is_seen_by_the_process_that_indexed(bucket, clie
     client.put_object(Bucket="pools", Key="a/pool/00001.tar", Body=b"other")
     client.delete_object(Bucket="pools", Key="a/pool/00002.tar")
     assert list(far.changed_shards()) == [(1, "changed"), (2, "gone")]
-    with pytest.raises(UserError, match=r"00001\.tar has changed"):
+    with pytest.raises(UserError, match=r"00002\.tar is gone"):
         far.check_shards()
 
 
