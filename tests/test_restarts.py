@@ -367,6 +367,7 @@ def as_plain(value: object) -> object:
     return value
 
 
+@pytest.mark.slow
 def test_a_run_whose_ranks_are_killed_ends_as_one_that_was_left_alone(
     pool: Path, tmp_path: Path, processes: list[subprocess.Popen[str]]
 ) -> None:

@@ -394,6 +394,7 @@ def test_a_run_in_fp16_learns_and_scores_as_in_fp32(
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile wants a compiler")
+@pytest.mark.slow
 def test_a_compiled_model_trains_and_scores_the_same_up_to_rounding(
     home: Path, tmp_path: Path
 ) -> None:
