@@ -51,26 +51,13 @@ def score_rows(signal: Signal, pairs: Pairs, caption_of_T: Tensor, facts: Facts)
         return signal(pairs, facts).float()
     score_T = torch.cat(
         [
-            signal(_with_captions(pairs, slice(first, first + size), caption_of_T), facts)
-            for first in range(0, len(caption_of_T), size)
+            signal(pairs.crossed(caption_of_T[part], part), facts)
+            for part in (slice(at, at + size) for at in range(0, len(caption_of_T), size))
         ]
     )
     # Segment by segment: an index_add has no order of summation on a GPU.
     lengths = torch.bincount(caption_of_T, minlength=size)
     return torch.segment_reduce(score_T.double(), "mean", lengths=lengths).float()
-
-
-def _with_captions(pairs: Pairs, captions: slice, caption_of_T: Tensor) -> Pairs:
-    """Pair some of the captions with their images."""
-    of_t = caption_of_T[captions]
-    flipped = pairs.flipped_image_features_BD
-    return Pairs(
-        pairs.image_features_BD[of_t],
-        pairs.text_features_BD[captions],
-        pairs.row_B[of_t],
-        None if flipped is None else flipped[of_t],
-        pairs.reference and _with_captions(pairs.reference, captions, caption_of_T),
-    )
 
 
 def first_captions(text_features_TD: Tensor, caption_of_T: Tensor, rows: int) -> Tensor:

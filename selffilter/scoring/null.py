@@ -43,22 +43,10 @@ def null_scores(
         own_cosine = (pairs.text_features_BD * pairs.text_features_BD[other]).sum(dim=1)
         places = torch.nonzero(own_cosine < _SAME_CAPTION).flatten()
         for part in places.split(batch_size):
-            wrong = crossed(pairs, part, other[part])
+            wrong = pairs.crossed(part, other[part])
             for name, signal in signals.items():
                 found[name].append(signal(wrong, facts).float().cpu())
     return {name: torch.cat(parts).numpy() for name, parts in found.items()}
-
-
-def crossed(pairs: Pairs, image: Tensor, text: Tensor) -> Pairs:
-    """Pair some of the images with some of the captions, both given by their places, (n,)."""
-    flipped = pairs.flipped_image_features_BD
-    return Pairs(
-        pairs.image_features_BD[image],
-        pairs.text_features_BD[text],
-        pairs.row_B[image],
-        None if flipped is None else flipped[image],
-        pairs.reference and crossed(pairs.reference, image, text),
-    )
 
 
 def joined(parts: list[Pairs]) -> Pairs:

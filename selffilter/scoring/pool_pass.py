@@ -27,7 +27,7 @@ from selffilter.scoring.afresh import Afresh
 from selffilter.scoring.captions import encode_captions, first_captions, score_rows
 from selffilter.scoring.embeddings.folder import EmbeddingWriter
 from selffilter.scoring.moments import SecondMoments
-from selffilter.scoring.null import crossed, joined, null_scores
+from selffilter.scoring.null import joined, null_scores
 from selffilter.scoring.signals.facts import Bank, Facts, Pairs, Target
 from selffilter.scoring.signals.signal import Need, Signal
 from selffilter.scoring.table import score_table
@@ -129,7 +129,7 @@ class PoolPass:
         for pairs, batch in self._encoded(self._requests(rows), flip="flipped" in self._needs):
             alone = _first_pairs(pairs, batch["caption_of"])
             usable = torch.nonzero(batch["valid"]).flatten()
-            parts.append(crossed(alone, usable, usable))
+            parts.append(alone.crossed(usable, usable))
         found = null_scores(joined(parts), self._signals, self._facts(bank), self._batch_size)
         write_table(path, pa.table({name: pa.array(scores) for name, scores in found.items()}))
 

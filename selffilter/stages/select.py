@@ -80,19 +80,20 @@ def select(context: RunContext, steps: RoundSteps) -> Summary:
         clean=_clean_share(context, round_, scores),
     )
     context.screen.doing(title, "chooses")
-    choice, seen, guarded = _choose(context, steps, candidates, groupings, scratch)
+    before = Before.of(context, round_, scratch)
+    choice, seen, guarded = _choose(context, steps, candidates, groupings, before, scratch)
     context.screen.doing(title, "writes the selection")
     write_selection(folder, choice, context.pool, round_, context.base.source_weight, scratch)
 
     context.screen.doing(title, "looks at the selection")
-    summary: Summary = choice.counts() | {"account": _account(scores, removals)}
+    summary: Summary = choice.counts() | {"account": _account(scores, scores_N, base_N, removals)}
     if candidates.clean is not None:
         summary["clean_share"] = candidates.clean.share
         summary["clean_share_error"] = candidates.clean.standard_error
     summary |= seen.summary | guarded
     summary |= write_seen(context, round_, seen, choice, scores, base_N, scratch)
     below_N = ~(merit_N >= choice.threshold)  # all of them where nothing is kept for its score
-    summary |= _cue(context, steps, scores, below_N)
+    summary |= _cue(context, steps, scores, below_N, before)
     if c.evaluate.truth:
         truth = Truth(Path(c.evaluate.truth), context.pool)
         summary |= _against_truth(truth, base_N, merit_N, choice)
@@ -118,6 +119,7 @@ def _choose(
     steps: RoundSteps,
     candidates: Candidates,
     groupings: Groupings,
+    before: Before | None,
     scratch: Scratch,
 ) -> tuple[Choice, Seen, Summary]:
     """Choose; if the guard has something against it and may, once more from a wider mix.
@@ -129,7 +131,6 @@ def _choose(
         UserError: If the guard is to stop the run.
     """
     guard, round_ = context.config.guard, steps.round
-    before = Before.of(context, round_, scratch)
     watched = groupings.watched()
 
     def chosen(widening: Widening) -> tuple[Choice, Seen, list[Alarm]]:
@@ -226,7 +227,11 @@ def _merit_file(context: RunContext, round_: int) -> Path:
 
 
 def _cue(
-    context: RunContext, steps: RoundSteps, scores: Scores, below_N: NDArray[np.bool_]
+    context: RunContext,
+    steps: RoundSteps,
+    scores: Scores,
+    below_N: NDArray[np.bool_],
+    before: Before | None,
 ) -> Summary:
     """Compare consumed diverse rows with the probe; all of the bootstrap's rows are diverse.
 
@@ -234,9 +239,7 @@ def _cue(
     """
     scores_N = scores.columns[context.config.score.signal]
     consumed, _ = exposures(context.plan(steps), steps.steps)
-    if steps.round:
-        before = Before.of(context, steps.round, Scratch())
-        assert before is not None
+    if before is not None:
         consumed = consumed[before.diverse_N[consumed]]
     counts_N = below_N & np.isfinite(scores_N) & (scores.scored_round_N == steps.round)
     cue = memorisation_cue(
@@ -251,14 +254,13 @@ def _cue(
     }
 
 
-def _account(scores: Scores, removals: Removals | None) -> dict[str, int]:
+def _account(
+    scores: Scores,
+    scores_N: NDArray[np.float32],
+    base_N: NDArray[np.bool_],
+    removals: Removals | None,
+) -> dict[str, int]:
     """Say where every indexed row is: base (scored or not), removed, probe, outside, or failed."""
-    base_N = scores.in_base
-    removed: dict[str, int] = {}
-    if removals is not None:
-        removed = removals.counts()
-        base_N[removals.rows_R] = False
-    (scores_N, *_) = scores.columns.values()
     scored_N = np.isfinite(scores_N)
     account = {
         "indexed": len(scores_N),
@@ -267,6 +269,7 @@ def _account(scores: Scores, removals: Removals | None) -> dict[str, int]:
         "probe": int(scores.probe_N.sum()),
         "outside": int((scores.outside_N & ~scores.probe_N).sum()),
     }
+    removed = {} if removals is None else removals.counts()
     return account | removed | count_by_reason(scores.failure_N)
 
 

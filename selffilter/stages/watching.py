@@ -95,6 +95,7 @@ def look_at(
     summary: Summary = {
         "most_repeats": repeats.most,
         "effective_rows": repeats.effective_rows,
+        "rows_of_weight": repeats.rows_of_weight,
         "coverage": {r.grouping: r.coverage_ratio for r in rates},
         "entropy": {r.grouping: r.entropy_ratio for r in rates},
         "favoured": {r.grouping: _favoured(r) for r in rates},
@@ -143,9 +144,8 @@ def write_seen(
     folder = context.store.stage(round_, "select")
     signal = context.config.score.signal
     scores_N = scores.columns[signal]
-    named = [r.table().add_column(0, "grouping", _same(r.grouping, r)) for r in seen.rates]
-    if named:
-        write_table(folder / RATES, pa.concat_tables(named))
+    if seen.rates:
+        write_table(folder / RATES, pa.concat_tables([_named_table(r) for r in seen.rates]))
     parts = {
         "base": base_N,
         "confident": choice.confident_N,
@@ -167,8 +167,9 @@ def write_seen(
     return summary
 
 
-def _same(name: str, rates: SelectionRates) -> pa.Array:
-    return pa.array([name] * rates.table().num_rows, pa.string())
+def _named_table(rates: SelectionRates) -> pa.Table:
+    table = rates.table()
+    return table.add_column(0, "grouping", pa.array([rates.grouping] * table.num_rows, pa.string()))
 
 
 def _favoured(rates: SelectionRates) -> dict[str, list[dict[str, Any]]]:

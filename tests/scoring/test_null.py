@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from selffilter.scoring.null import PAIRS_A_ROW, crossed, joined, null_scores
+from selffilter.scoring.null import PAIRS_A_ROW, joined, null_scores
 from selffilter.scoring.signals.cosine import Cosine
 from selffilter.scoring.signals.facts import Facts, Pairs
 
@@ -39,7 +39,7 @@ def test_batches_are_joined_with_all_that_signals_need():
     ]
     whole = joined(parts)
     assert len(whole.row_B) == len(whole.flipped_image_features_BD) == 5
-    some = crossed(whole, torch.tensor([4, 0]), torch.tensor([1, 2]))
+    some = whole.crossed(torch.tensor([4, 0]), torch.tensor([1, 2]))
     assert torch.equal(some.image_features_BD, whole.image_features_BD[[4, 0]])
     assert torch.equal(some.text_features_BD, whole.text_features_BD[[1, 2]])
     assert torch.equal(some.flipped_image_features_BD, whole.flipped_image_features_BD[[4, 0]])

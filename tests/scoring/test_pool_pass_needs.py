@@ -17,7 +17,6 @@ from selffilter.pool.reading import PoolDataset
 from selffilter.scoring.embeddings.folder import EmbeddingWriter, open_folder
 from selffilter.scoring.embeddings.usable import unusable_rows
 from selffilter.scoring.moments import SecondMoments
-from selffilter.scoring.null import crossed
 from selffilter.scoring.pool_pass import PoolPass, logit_bias
 from selffilter.scoring.ready import score_embeddings
 from selffilter.scoring.signals.facts import Bank, Facts, Pairs, Target
@@ -186,10 +185,10 @@ def test_wrong_pairs_score_as_if_they_were_pairs(name, world, tmp_path):
     pool_pass.write_null(tmp_path / "null.parquet", order, bank)
     found = read_table(tmp_path / "null.parquet")[name].to_numpy()
     usable = torch.tensor([USABLE.index(row) for row in order if row in USABLE])
-    pairs = crossed(world.pairs, usable, usable)
+    pairs = world.pairs.crossed(usable, usable)
     expected = []
     facts = pool_pass._facts(bank)
     for shift in range(1, 5):
-        wrong = crossed(pairs, torch.arange(5), torch.arange(5).roll(-shift))
+        wrong = pairs.crossed(torch.arange(5), torch.arange(5).roll(-shift))
         expected.append(find_signal(name)(wrong, facts))
     np.testing.assert_allclose(found, torch.cat(expected).numpy(), atol=2e-5)

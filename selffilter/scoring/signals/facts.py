@@ -29,6 +29,22 @@ class Pairs:
     flipped_image_features_BD: Tensor | None = None
     reference: Pairs | None = None
 
+    def crossed(self, image_n: Tensor, text: Tensor | slice) -> Pairs:
+        """Pair some of the images with some of the captions, by their places.
+
+        Args:
+            image_n: Of each image, (n,) int64; with it go its row and its mirror image.
+            text: Of each caption, (n,) int64, or a slice of n.
+        """
+        flipped = self.flipped_image_features_BD
+        return Pairs(
+            self.image_features_BD[image_n],
+            self.text_features_BD[text],
+            self.row_B[image_n],
+            None if flipped is None else flipped[image_n],
+            self.reference and self.reference.crossed(image_n, text),
+        )
+
 
 @dataclass(frozen=True)
 class Bank:
