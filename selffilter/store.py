@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import socket
@@ -166,6 +167,10 @@ def write_once(path: Path, write: Callable[[Path], object]) -> None:
         aside.unlink(missing_ok=True)
 
 
+class UnreadableJson(UserError, ValueError):
+    """A file that should be JSON: for whoever knows more about it, or for the user."""
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON, atomically."""
     text = json.dumps(value, indent=2, ensure_ascii=False, default=_plain)
@@ -178,8 +183,27 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Read a JSON file.
+
+    Raises:
+        UnreadableJson: If it is none.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UnreadableJson(
+            f"{path} is no JSON: {error}. It is damaged: bring it back from a copy; if a run can "
+            "make it again, it does so once the file is gone."
+        ) from error
+
+
+def without_nan(value: Any) -> Any:
+    """Return a value for JSON, which has no NaN: what is undefined is null, however deep."""
+    if isinstance(value, dict):
+        return {key: without_nan(inside) for key, inside in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(inside) for inside in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 class RunStore:

@@ -1,5 +1,6 @@
 import errno
 import json
+import math
 import os
 import resource
 import socket
@@ -26,6 +27,7 @@ from selffilter.store import (
     iterate_jsonl,
     read_json,
     sweep,
+    without_nan,
     write_atomically,
     write_json,
     write_jsonl,
@@ -416,3 +418,17 @@ def test_a_line_is_appended_whole_or_not_at_all(tmp_path, no_large_files):
         append_line(path, "b" * (1 << 16))
     assert (refused.value.errno, refused.value.filename) == (errno.EFBIG, str(path))
     assert path.read_bytes() == before
+
+
+def test_json_has_null_for_what_is_undefined_however_deep(tmp_path):
+    value = {"a": math.nan, "b": [1.5, math.nan, {"c": (math.nan,)}], "d": "nan", "e": math.inf}
+    assert without_nan(value) == {"a": None, "b": [1.5, None, {"c": [None]}], "d": "nan",
+                                  "e": math.inf}  # fmt: skip
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"a": 1}}', b"\xff\xfe", b"[" * 100_000])
+def test_a_damaged_json_file_is_named(content, tmp_path):
+    path = tmp_path / "summary.json"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"summary\.json is no JSON"):
+        read_json(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from selffilter.experiments.analysis import (
     spread,
 )
 from selffilter.experiments.controls import LOOP
+from selffilter.store import without_nan
 
 UNIFORM, ORACLE, UNIFORM_EQUAL_COMPUTE = "uniform", "oracle", "uniform_equal_compute"
 
@@ -59,7 +59,7 @@ class Line:
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain values; what is not a number is None."""
-        plain: dict[str, Any] = _without_nan(asdict(self))
+        plain: dict[str, Any] = without_nan(asdict(self))
         return plain
 
 
@@ -118,14 +118,6 @@ def _gap_closed(values: dict[str, Values], method: str, resamples: int) -> GapCl
     if method in (UNIFORM, ORACLE) or not all(ends):
         return None
     return gap_closed(values[method], ends[0] or {}, ends[1] or {}, resamples)
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(below) for key, below in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(below) for below in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _mean(rows: list[dict[str, Any]], key: str) -> float | None:

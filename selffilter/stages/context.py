@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +27,7 @@ from selffilter.pool.row_reader import members_read, size_limits
 from selffilter.pool.stores.find import is_far
 from selffilter.progress import Bar, NoBar
 from selffilter.stages.showing import FinishedRound
-from selffilter.store import RunStore
+from selffilter.store import RunStore, without_nan
 from selffilter.team import Team
 from selffilter.tracking.console import Screen
 from selffilter.tracking.trackers import Tracker
@@ -183,7 +182,7 @@ class RunContext:
         """Finish a stage: its marker comes last of all."""
 
         def mark() -> None:
-            plain = {key: without_nan(value) for key, value in summary.items()}
+            plain: Summary = without_nan(summary)
             *earlier, last = stages_of(self.config, steps.round)
             if stage == last:
                 whole = self.store.round_summary(steps.round, earlier) | plain
@@ -198,8 +197,3 @@ class RunContext:
         if self.team.is_main:
             stages = stages_of(self.config, steps.round)
             self.screen.round_row(self.store.round_summary(steps.round, stages))
-
-
-def without_nan(value: Any) -> Any:
-    """JSON has no NaN: what is undefined is null."""
-    return None if isinstance(value, float) and math.isnan(value) else value

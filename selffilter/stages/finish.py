@@ -11,9 +11,9 @@ from selffilter.clip.flops import forward_flops
 from selffilter.clip.model import export, load_weights
 from selffilter.evaluation.truth import Truth
 from selffilter.planning import compute_spent
-from selffilter.stages.context import RunContext, Summary, without_nan
+from selffilter.stages.context import RunContext, Summary
 from selffilter.stages.showing import exported
-from selffilter.store import copy_atomically, write_json
+from selffilter.store import copy_atomically, without_nan, write_json
 
 
 def finish(context: RunContext) -> None:
