@@ -19,6 +19,8 @@ _BELIEVED_ROWS = 1 << 24
 _BELIEVED_BYTES = 64 << 20
 _MOST_ROWS_PER_BYTE = 4
 _MOST_PACKED = 100
+_FEW_ROWS = 1 << 17
+"""Of so few, handing the columns to threads takes longer than reading them."""
 
 FACTS = pa.schema(
     [
@@ -104,11 +106,10 @@ def write_table(path: Path, table: pa.Table, *, durable: bool = True) -> None:
         for field in table.schema
         if field.name not in _UNIQUE and not pa.types.is_floating(field.type)
     ]
-    write_atomically(
-        path,
-        lambda file: pq.write_table(table, file, compression="zstd", use_dictionary=repeating),
-        durable=durable,
-    )
+    # Into memory first: a file of Python's is handed each page, and Python's lock with it.
+    packed = pa.BufferOutputStream()
+    pq.write_table(table, packed, compression="zstd", use_dictionary=repeating)
+    write_atomically(path, lambda file: file.write(packed.getvalue()), durable=durable)
 
 
 def write_tables(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) -> None:
@@ -140,8 +141,9 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
             of its size can have.
     """
     try:
-        refuse_bomb(path, pq.read_metadata(path))
-        table = pq.read_table(path, columns=columns, memory_map=False, partitioning=None)
+        with pq.ParquetFile(path, pre_buffer=True) as file:
+            refuse_bomb(path, file.metadata)
+            table = file.read(columns, use_threads=file.metadata.num_rows > _FEW_ROWS)
         table.validate(full=True)
     except FileNotFoundError:
         raise

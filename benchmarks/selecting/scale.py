@@ -26,9 +26,9 @@ import pyarrow.parquet as pq
 from selffilter.config import load_config
 from selffilter.pool.uids import from_arrow
 from selffilter.randomness import draw
-from selffilter.selecting.on_disk import several
 from selffilter.standalone.choose import run_choice
 from selffilter.tables import scores_schema, shard_file
+from selffilter.threads import several
 
 ROWS_A_SHARD = 10_000
 SIGNAL = "neg_clip_loss"
@@ -86,7 +86,6 @@ def one(folder: Path, out: Path, memory_gb: float) -> None:
 
 def measure(folder: Path, out: Path, memory_gb: float) -> dict[str, float]:
     """Select in a fresh process."""
-    shutil.rmtree(out, ignore_errors=True)
     words = [sys.executable, __file__, "--one", str(folder), str(out), str(memory_gb)]
     done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -118,7 +117,7 @@ def check(folder: Path, out: Path, rows: int) -> None:
     same_rank = bool((found["rank"].to_numpy() == better).all())
     print(f"{rows:,} rows: rows as selected naively: {got.tolist() == wanted}, confident ones: "
           f"{set(marked.tolist()) == confident}, ranks: {same_rank}")  # fmt: skip
-    again = out.with_name("on-disk")
+    again = out.with_name(f"{out.name}-on-disk")
     measure(folder, again, 0)
     print(f"arrays on the disk give the same bytes: {digest(out) == digest(again)}")
 
@@ -143,9 +142,12 @@ def main() -> None:
     if asked.one:
         one(Path(asked.one[0]), Path(asked.one[1]), float(asked.one[2]))
         return
+    for old in asked.folder.glob("selection-*"):
+        shutil.rmtree(old)
     print("         rows  seconds  µs a row  CPU seconds  peak GB  bytes a row")
     for rows in asked.rows:
-        folder, out = asked.folder / f"{rows}", asked.folder / "selection"
+        # A folder each, removed at the end: ext4 is slow to make files where many were just removed.
+        folder, out = asked.folder / f"{rows}", asked.folder / f"selection-{rows}"
         make(folder, rows)
         took = measure(folder, out, asked.memory_gb)
         seconds, peak = took["seconds"], took["peak_gb"]

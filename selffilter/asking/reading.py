@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from selffilter.asking.ranking import BetterThan
-from selffilter.asking.removed import removed_among, removed_rows
+from selffilter.asking.removed import removed_among
 from selffilter.asking.standing import CutLine, Removed, Standing
 from selffilter.planning import round_steps
 from selffilter.pool import uids
@@ -23,8 +23,9 @@ from selffilter.pool.base import Base
 from selffilter.pool.failures import Failure
 from selffilter.progress import Bar, NoBar
 from selffilter.run_on_disk import RunOnDisk, number
-from selffilter.selecting.on_disk import several
+from selffilter.selecting.on_disk import removed_rows
 from selffilter.tables import counts_file, read_table, shard_file
+from selffilter.threads import several
 from selffilter.training.round_plan import round_plan
 
 Rows = NDArray[np.int64]

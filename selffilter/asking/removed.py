@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from selffilter.asking.standing import Removed
-from selffilter.tables import REMOVED, read_table
+from selffilter.tables import REMOVED
 
 Rows = NDArray[np.int64]
 
@@ -28,11 +28,3 @@ def removed_among(folder: Path, rows_K: Rows) -> dict[int, Removed]:
                 of_row = row["of_row"] if row["of_row"] >= 0 else None
                 found[row["row"]] = Removed(row["reason"], of_row, of=row["of"])
     return found
-
-
-def removed_rows(folder: Path) -> Rows:
-    """Return every row that was removed, ascending; 8 bytes each."""
-    path = folder / REMOVED
-    if not path.exists():
-        return np.empty(0, np.int64)
-    return np.sort(read_table(path, ["row"])["row"].to_numpy())

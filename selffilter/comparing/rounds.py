@@ -19,8 +19,8 @@ from selffilter.pool.uids import UidTable
 from selffilter.randomness import below_fraction
 from selffilter.run_on_disk import RunOnDisk, number
 from selffilter.selecting.drift import Moved, moved, rank_correlation
-from selffilter.selecting.on_disk import several
 from selffilter.tables import read_table, shard_file
+from selffilter.threads import several
 
 Scores = NDArray[np.float32]
 SAMPLED_ROWS = 2_000_000

@@ -8,8 +8,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from selffilter.errors import UserError
 from selffilter.materialising import selection_of_run
@@ -17,7 +15,7 @@ from selffilter.pool import uids
 from selffilter.pool.multiset import Subset, subset_of
 from selffilter.pool.subset import read_subset_file
 from selffilter.run_on_disk import RunOnDisk
-from selffilter.tables import read_table, shard_file
+from selffilter.selecting.on_disk import read_shard
 
 _MOST = 26
 
@@ -106,9 +104,8 @@ def confident_uids(run: RunOnDisk, round_: int) -> Subset:
     """Read the confident rows of a round, each with weight 1."""
     folder, parts = run.store.stage(round_, "select"), [np.empty((0, 2), np.uint64)]
     for shard in range(shards_of(run, round_)):
-        table = read_table(shard_file(folder, shard), ["uid", "share"])
-        confident = pc.equal(table["share"].cast(pa.string()), "confident")
-        parts.append(uids.from_arrow(table.filter(confident)["uid"]))
+        table, confident_k = read_shard(folder, shard, ["uid"])
+        parts.append(uids.from_arrow(table["uid"])[confident_k])
     return subset_of(np.concatenate(parts))
 
 

@@ -172,12 +172,7 @@ class Pool:
 
     def uids_of(self, rows_N: NDArray[np.int64]) -> NDArray[np.uint64]:
         """Return the uids of any rows, (N, 2) uint64."""
-        found = np.empty((len(rows_N), 2), dtype=np.uint64)
-        shard_N = self.shard_of(rows_N)
-        for shard in np.unique(shard_N):
-            here = shard_N == shard
-            found[here] = self.shard_uids(int(shard))[rows_N[here] - self.first_row[shard]]
-        return found
+        return uids.gather(rows_N, self.first_row, self.shard_uids)
 
     def defects(self, shard: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
         """Return the rows of a shard that the index knows to be unusable, and why (`Failure`)."""

@@ -24,6 +24,7 @@ from selffilter.pool import uids
 from selffilter.pool.multiset import Subset, ascending_order, is_ascending, subset_of
 from selffilter.pool.uid_tables import uid_batches
 from selffilter.store import write_atomically
+from selffilter.threads import THREADS, several
 
 SUBSET_DTYPE = np.dtype("<u8,<u8")
 _PIECE = 1 << 20
@@ -59,16 +60,18 @@ def _ascending_parts(
     uids_N2: NDArray[np.uint64], weights_N: NDArray[Any] | None
 ) -> Iterator[tuple[NDArray[np.uint64], NDArray[Any] | None]]:
     """Yield uids in ascending order, in parts: sorting takes a fraction of the memory of them."""
-    if len(uids_N2) <= _PIECE or is_ascending(uids_N2):
-        parts = [slice(None)] if is_ascending(uids_N2) else [ascending_order(uids_N2)]
-        for part in parts:
-            yield uids_N2[part], None if weights_N is None else weights_N[part]
+    if is_ascending(uids_N2):
+        yield uids_N2, weights_N
         return
     top_N = (uids_N2[:, 0] >> np.uint64(60)).astype(np.uint8)
-    for top in range(16):
+
+    def ascending(top: int) -> tuple[NDArray[np.uint64], NDArray[Any] | None]:
         part = np.flatnonzero(top_N == top)
         part = part[ascending_order(uids_N2[part])]
-        yield uids_N2[part], None if weights_N is None else weights_N[part]
+        return uids_N2[part], None if weights_N is None else weights_N[part]
+
+    for first in range(0, 16, THREADS):  # no more of them in memory
+        yield from several(ascending, range(first, min(first + THREADS, 16)))
 
 
 def read_subset(path: Path) -> NDArray[np.uint64]:

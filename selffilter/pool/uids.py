@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from selffilter.threads import several
 
 UID_TYPE = pa.binary(16)
 IS_HEX: NDArray[np.bool_] = np.zeros(256, dtype=bool)
@@ -94,6 +97,32 @@ def to_arrow(uids_N2: NDArray[np.uint64]) -> pa.Array:
     """Return (N, 2) uint64 as an Arrow array of 16 bytes each."""
     raw = np.ascontiguousarray(uids_N2).astype(">u8").tobytes()
     return pa.Array.from_buffers(UID_TYPE, len(uids_N2), [None, pa.py_buffer(raw)])
+
+
+def gather(
+    rows_n: NDArray[np.int64],
+    first_row: NDArray[np.int64],
+    uids_of_shard: Callable[[int], NDArray[np.uint64]],
+) -> NDArray[np.uint64]:
+    """Return the uids of any rows of a pool, (n, 2) uint64; each shard of them is read once.
+
+    Args:
+        rows_n: Their numbers, in any order.
+        first_row: (S+1,) int64; shard s holds the rows ``first_row[s]:first_row[s+1]``.
+        uids_of_shard: Reads the uids of a shard's rows, (m, 2) uint64.
+    """
+    found = np.empty((len(rows_n), 2), np.uint64)
+    shard_n = np.searchsorted(first_row, rows_n, side="right") - 1
+    order = np.argsort(shard_n, kind="stable")
+    bounds = np.searchsorted(shard_n[order], np.arange(len(first_row)))
+
+    def read(shard: int) -> None:
+        here = order[bounds[shard] : bounds[shard + 1]]
+        found[here] = uids_of_shard(shard)[rows_n[here] - first_row[shard]]
+
+    for _ in several(read, np.flatnonzero(np.diff(bounds)).tolist()):
+        pass
+    return found
 
 
 def to_hex(uids_N2: NDArray[np.uint64]) -> list[str]:

@@ -13,14 +13,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from selffilter.asking.removed import removed_rows
 from selffilter.progress import Bar
 from selffilter.randomness import below_fraction
 from selffilter.reporting.fates import DROPPED, NOT_BASE, read_fates
 from selffilter.run_on_disk import RunOnDisk
 from selffilter.selecting.combine import quantiles
-from selffilter.selecting.on_disk import several
+from selffilter.selecting.on_disk import removed_rows
 from selffilter.tables import read_table, shard_file
+from selffilter.threads import several
 
 Rows = NDArray[np.int64]
 ShowBar = Callable[[str, int], AbstractContextManager[Bar]]

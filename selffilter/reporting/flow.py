@@ -12,8 +12,8 @@ from selffilter.pool.index import Pool
 from selffilter.reporting.draw_of_rows import ShowBar
 from selffilter.reporting.fates import read_fates
 from selffilter.run_on_disk import RunOnDisk
-from selffilter.selecting.on_disk import several
 from selffilter.store import RunStore
+from selffilter.threads import several
 
 FATES = ("dropped", "confident", "diverse")
 """Of a row of the base, in the order of every count here."""
@@ -34,10 +34,6 @@ class Flow:
     rounds: list[int]
     count_RF: NDArray[np.int64]
     moved_RFF: NDArray[np.int64]
-
-    def stayed(self, place: int) -> int:
-        """Return how many selected rows were selected again in the round after."""
-        return int(self.moved_RFF[place][1:, 1:].sum())
 
 
 def count_flow(run: RunOnDisk, bar: ShowBar) -> Flow:

@@ -181,21 +181,25 @@ def choose(
 
     drawn_N = _draw(candidates, round(settings.diverse(round_) * base), seed, round_, scratch)
     samples = samples if settings.weights == "samples" else None
-    confident_samples = None
+    drawn, confident_samples = int(drawn_N.sum()), None
     if samples is not None:
-        diverse_samples = (
-            int(drawn_N.sum())
-            if settings.diverse_samples is None
-            else round(settings.diverse_samples * samples)
-        )
+        share = settings.diverse_samples
+        diverse_samples = drawn if share is None else round(share * samples)
         confident_samples = max(0, samples - diverse_samples)
     weight_N = _confident(
-        candidates, settings, eligible_N, size, confident_samples, seed, round_, scratch
+        candidates,
+        settings,
+        eligible_N,
+        ranking if eligible_N is scored_N else None,
+        size,
+        confident_samples,
+        seed,
+        round_,
+        scratch,
     )
     confident_N = weight_N > 0
-    drawn = int(drawn_N.sum())
     diverse_N = drawn_N & ~confident_N
-    if samples is None or confident_samples is None:
+    if samples is None:
         weight_N[diverse_N] = 1
     else:
         left = samples - int(weight_N.sum(dtype=np.int64))
@@ -208,13 +212,17 @@ def _confident(
     candidates: Candidates,
     settings: SelectConfig,
     eligible_N: NDArray[np.bool_],
+    ranking: Ranking | None,
     size: Size,
     samples: int | None,
     seed: int,
     round_: int,
     scratch: Scratch,
 ) -> NDArray[np.uint16]:
-    """Return the weights of the confident rows, 0 for the others."""
+    """Return the weights of the confident rows, 0 for the others.
+
+    `ranking` is of the eligible rows, if there is one.
+    """
     merit_N = candidates.ranked_by
     if settings.confident == "sample":
         return sample_with_repeats(
@@ -235,7 +243,7 @@ def _confident(
     ties = by_uid(candidates.uids_of)
     count = min(size.rows, int(eligible_N.sum()))
     quotas = _quotas(candidates.balance, settings, eligible_N, count)
-    kept_N = take(keys, eligible_N, count, ties, quotas=quotas, scratch=scratch)
+    kept_N = take(keys, eligible_N, count, ties, quotas=quotas, ranking=ranking, scratch=scratch)
     weight_N: NDArray[np.uint16] = scratch.zeros(len(kept_N), np.uint16)
     if samples is None:
         weight_N[kept_N] = 1

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from selffilter.errors import UserError
 from selffilter.pool.script import Script
 from selffilter.selecting.groups import CAPTION_CHARS, Groups, bucketed
-from selffilter.selecting.on_disk import Rows, read_columns, several
+from selffilter.selecting.on_disk import Rows, read_columns
 from selffilter.tables import FACTS, has_column, shard_file
+from selffilter.threads import several
 
 FACT_GROUPINGS = ("script", "caption_chars")
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -20,13 +20,18 @@ from selffilter.pool.subset import write_subset
 from selffilter.selecting.choice import Choice
 from selffilter.selecting.scratch import CHUNK_ROWS, Scratch, chunks
 from selffilter.store import write_atomically
-from selffilter.tables import SELECTION, counts_file, read_table, shard_file, write_table
+from selffilter.tables import (
+    REMOVED,
+    SELECTION,
+    counts_file,
+    read_table,
+    shard_file,
+    write_table,
+)
+from selffilter.threads import ahead, several
 
 SHARES = ("confident", "diverse")
-_THREADS = min(8, os.cpu_count() or 1)
-
-Job = TypeVar("Job")
-Result = TypeVar("Result")
+_UID = SELECTION.get_field_index("uid")
 
 
 class Rows(Protocol):
@@ -143,55 +148,95 @@ def write_selection(
     rows_there = sum(
         int(np.count_nonzero(choice.weight_N[part])) for part in chunks(pool_rows(pool))
     )
-    every_uid = scratch.zeros(2 * rows_there, np.uint64).reshape(-1, 2)
+    uids_K2 = scratch.zeros(2 * rows_there, np.uint64).reshape(-1, 2)
     weight_K: NDArray[np.int32] = scratch.zeros(rows_there, np.int32)
-    by_weight: list[NDArray[np.int64]] = []
+    counts_of_blocks: list[NDArray[np.int64]] = []
     done = 0
     folder.mkdir(parents=True, exist_ok=True)
-    for first, end in _blocks(first_row):
-        begin = int(first_row[first])
-        rows_k = begin + np.flatnonzero(choice.weight_N[begin : first_row[end]])
-        rank_k = choice.ranking.ranks(choice.ranked_by_N[rows_k])
-        bounds = np.searchsorted(rows_k, first_row[first : end + 1])
-
-        def write(
-            shard: int,
-            first: int = first,
-            done: int = done,
-            rows_k: NDArray[np.int64] = rows_k,
-            rank_k: NDArray[np.int64] = rank_k,
-            bounds: NDArray[np.int64] = bounds,
-        ) -> NDArray[np.int64]:
-            part = slice(bounds[shard - first], bounds[shard - first + 1])
-            whole = slice(done + part.start, done + part.stop)
-            rows = rows_k[part]
-            weight_K[whole] = choice.weight_N[rows] * np.int32(weight_of(shard))
-            if len(rows):
-                every_uid[whole] = pool.shard_uids(shard)[rows - first_row[shard]]
-            share = np.where(choice.confident_N[rows], 0, 1).astype(np.int8)
-            table = pa.Table.from_arrays(
-                [
-                    pa.array(rows),
-                    uids.to_arrow(every_uid[whole]),
-                    pa.array(weight_K[whole]),
-                    pa.DictionaryArray.from_arrays(pa.array(share), pa.array(SHARES)),
-                    pa.array(np.full(len(rows), round_, np.int32)),
-                    pa.array(choice.ranked_by_N[rows]),
-                    pa.array(rank_k[part]),
-                ],
-                schema=SELECTION,
-            )
-            write_table(shard_file(folder, shard), table, durable=False)
-            return np.bincount(weight_K[whole])[1:]  # by weight, from 1 on
-
-        by_weight += several(write, range(first, end))
-        done += len(rows_k)
+    blocks = (
+        _Block.of(choice, first_row[first : end + 1], range(first, end), weight_of, round_)
+        for first, end in _blocks(first_row)
+    )
+    for block in ahead(blocks):
+        whole = slice(done, done + len(block.rows_k))
+        weight_K[whole] = block.weight_k
+        counts_of_blocks.append(block.counts())
+        done = whole.stop
+        for _ in several(partial(block.write, folder, pool, uids_K2[whole]), block.shards):
+            pass
     os.sync()  # once, and not a file at a time: a selection without its marker is made anew
-    counts_PS = np.zeros((max(map(len, by_weight), default=0), pool.shards), np.int64)
-    for shard, rows_P in enumerate(by_weight):
-        counts_PS[: len(rows_P), shard] = rows_P[::-1].cumsum()[::-1]  # rows of weight above p
+    counts_PS = np.zeros((max(map(len, counts_of_blocks), default=0), pool.shards), np.int64)
+    done = 0
+    for counts_Ps in counts_of_blocks:
+        passes, shards = counts_Ps.shape
+        counts_PS[:passes, done : done + shards] = counts_Ps
+        done += shards
     write_atomically(counts_file(folder), lambda file: np.save(file, counts_PS))
-    write_subset(folder / "subset.npy", every_uid, weight_K)
+    write_subset(folder / "subset.npy", uids_K2, weight_K)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """The selected rows of some shards: what is told of them at once costs the least.
+
+    Attributes:
+        shards: Their numbers.
+        bounds: Where the rows of each begin and end here, (shards + 1,).
+        rows_k: int64, ascending.
+        weight_k: int32.
+        table: `SELECTION` but for the uids.
+    """
+
+    shards: range
+    bounds: NDArray[np.int64]
+    rows_k: NDArray[np.int64]
+    weight_k: NDArray[np.int32]
+    table: pa.Table
+
+    @classmethod
+    def of(
+        cls,
+        choice: Choice,
+        first_row: NDArray[np.int64],
+        shards: range,
+        weight_of: Callable[[int], int],
+        round_: int,
+    ) -> _Block:
+        begin, end = int(first_row[0]), int(first_row[-1])
+        rows_k = begin + np.flatnonzero(choice.weight_N[begin:end])
+        bounds = np.searchsorted(rows_k, first_row)
+        times_k = np.repeat(np.array([weight_of(s) for s in shards], np.int32), np.diff(bounds))
+        weight_k = choice.weight_N[rows_k] * times_k
+        share_k = np.where(choice.confident_N[rows_k], 0, 1).astype(np.int8)
+        score_k = choice.ranked_by_N[rows_k]
+        columns = [
+            pa.array(rows_k),
+            pa.array(weight_k),
+            pa.DictionaryArray.from_arrays(pa.array(share_k), pa.array(SHARES)),
+            pa.array(np.full(len(rows_k), round_, np.int32)),
+            pa.array(score_k),
+            pa.array(choice.ranking.ranks(score_k)),
+        ]
+        schema = SELECTION.remove(_UID)
+        return cls(shards, bounds, rows_k, weight_k, pa.Table.from_arrays(columns, schema=schema))
+
+    def write(self, folder: Path, pool: Rows, uids_k2: NDArray[np.uint64], shard: int) -> None:
+        """Write one shard's file, and fill in the uids of its rows."""
+        place = shard - self.shards.start
+        part = slice(int(self.bounds[place]), int(self.bounds[place + 1]))
+        if part.start < part.stop:
+            uids_k2[part] = pool.shard_uids(shard)[self.rows_k[part] - pool.first_row[shard]]
+        table = self.table.slice(part.start, part.stop - part.start)
+        table = table.add_column(_UID, SELECTION.field(_UID), uids.to_arrow(uids_k2[part]))
+        write_table(shard_file(folder, shard), table, durable=False)
+
+    def counts(self) -> NDArray[np.int64]:
+        """Count rows of weight above p in each shard, (P, shards), P being the largest weight."""
+        shards, most = len(self.shards), int(self.weight_k.max(initial=0))
+        place_k = np.repeat(np.arange(shards), np.diff(self.bounds))
+        size = shards * (most + 1)
+        rows_sw = np.bincount(place_k * (most + 1) + self.weight_k, minlength=size)
+        return rows_sw.reshape(shards, -1)[:, :0:-1].cumsum(axis=1)[:, ::-1].T
 
 
 def _blocks(first_row: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
@@ -217,14 +262,40 @@ def read_shares(
     marks: dict[str, NDArray[np.bool_]] = {share: scratch.zeros(rows, np.bool_) for share in SHARES}
 
     def read(shard: int) -> None:
-        table = read_table(shard_file(folder, shard), ["row", "share"])
-        share_n, rows_n = table["share"].cast(pa.string()), table["row"].to_numpy()
-        for share, marks_N in marks.items():
-            marks_N[rows_n[pc.equal(share_n, share).to_numpy()]] = True
+        table, confident_k = read_shard(folder, shard, ["row"])
+        rows_k = table["row"].to_numpy()
+        marks["confident"][rows_k[confident_k]] = True
+        marks["diverse"][rows_k[~confident_k]] = True
 
     for _ in several(read, range(pool.shards)):
         pass
     return marks
+
+
+def read_shard(
+    folder: Path, shard: int, columns: Sequence[str]
+) -> tuple[pa.Table, NDArray[np.bool_]]:
+    """Read what is selected of one shard.
+
+    Args:
+        folder: A selection.
+        shard: The shard's number.
+        columns: Of `SELECTION`.
+
+    Returns:
+        Those columns, rows ascending, and which rows are confident, (k,) bool; the others are
+        diverse.
+    """
+    table = read_table(shard_file(folder, shard), [*columns, "share"])
+    return table.select(columns), pc.equal(table["share"], SHARES[0]).to_numpy()
+
+
+def removed_rows(folder: Path) -> NDArray[np.int64]:
+    """Return the rows that were removed before a selection was made, ascending; 8 bytes each."""
+    path = folder / REMOVED
+    if not path.exists():
+        return np.empty(0, np.int64)
+    return np.sort(read_table(path, ["row"])["row"].to_numpy())
 
 
 class Selection(NamedTuple):
@@ -249,16 +320,3 @@ def read_selection(folder: Path) -> Selection:
     whole = pa.concat_tables([SELECTION.empty_table().select(names), *tables])
     weights_N = whole["weight"].to_numpy().astype(np.int64)
     return Selection(whole["row"].to_numpy(), uids.from_arrow(whole["uid"]), weights_N)
-
-
-def several(work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
-    """Do jobs on some threads, and yield their results in the order of the jobs.
-
-    Reading and writing Parquet leave Python's lock alone.
-    """
-    with ThreadPoolExecutor(_THREADS) as threads:
-        try:
-            yield from threads.map(work, jobs)
-        except BaseException:
-            threads.shutdown(wait=False, cancel_futures=True)
-            raise

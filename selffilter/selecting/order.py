@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selffilter.selecting.scratch import Scratch, chunks
+from selffilter.threads import several
 
 Places = NDArray[np.int64]
 
@@ -139,6 +140,7 @@ def take(
     ties: OrderOfTies,
     *,
     quotas: Quotas | None = None,
+    ranking: Ranking | None = None,
     scratch: Scratch | None = None,
 ) -> NDArray[np.bool_]:
     """Take the first `count` rows by their keys.
@@ -153,6 +155,7 @@ def take(
         count: How many; no more than there are.
         ties: What decides between equal keys at the cut.
         quotas: Bounds for groups of rows.
+        ranking: Of these very rows by these keys, if there is one: without quotas it spares a sort.
         scratch: Where arrays of a row each come from.
 
     Returns:
@@ -165,7 +168,12 @@ def take(
     taken_N: NDArray[np.bool_] = scratch.zeros(len(among_N), np.bool_)
     if quotas is None:
         quotas = _no_quotas(len(among_N))
-    line = _Line.of(keys_of, among_N, quotas, scratch)
+        if ranking is None:
+            count_there = int(among_N.sum())
+            ranking = Ranking(_sorted_keys(keys_of, among_N, count_there, scratch))
+        line = _Line(ranking.keys_M, np.array([0, len(ranking)], np.int64))
+    else:
+        line = _Line.of(keys_of, among_N, quotas, scratch)
     count = min(count, int(np.minimum(line.sizes_G, quotas.high_G).sum()))
     if count <= 0:
         return taken_N
@@ -196,10 +204,6 @@ class _Line:
         cls, keys_of: KeysOf, among_N: NDArray[np.bool_], quotas: Quotas, scratch: Scratch
     ) -> _Line:
         count, groups = int(among_N.sum()), len(quotas.low_G)
-        if groups == 1:
-            return cls(
-                _sorted_keys(keys_of, among_N, count, scratch), np.array([0, count], np.int64)
-            )
         keys_M = scratch.zeros(count, np.uint64)
         at = 0
         for part in chunks(len(among_N)):
@@ -284,14 +288,16 @@ def _mark(
     """Mark the first ``counts_G`` rows of each group."""
     cut_G, some_G = line.key_at(counts_G), counts_G > 0
     one_group = len(counts_G) == 1
-    tied = []
-    for part in chunks(len(among_N)):
+
+    def mark(part: slice) -> Places:
+        """Mark what is above the cut; return what is at it."""
         keys = keys_of(part)
         cut = cut_G[0] if one_group else cut_G[codes_N[part]]
         some = among_N[part] if one_group else among_N[part] & some_G[codes_N[part]]
         taken_N[part] = some & (keys < cut)
-        tied.append(part.start + np.flatnonzero(some & (keys == cut)))
-    places = np.concatenate(tied)
+        return part.start + np.flatnonzero(some & (keys == cut))
+
+    places = np.concatenate(list(several(mark, chunks(len(among_N)))))
     if one_group:
         lacking = int(counts_G[0]) - int(taken_N.sum())
         taken_N[ties.first(places, lacking, scratch)] = True
@@ -304,23 +310,26 @@ def _mark(
 
 
 def _places(keys_of: KeysOf, among_N: NDArray[np.bool_], key: int) -> Places:
-    return np.concatenate(
-        [
-            part.start + np.flatnonzero(among_N[part] & (keys_of(part) == key))
-            for part in chunks(len(among_N))
-        ]
-    )
+    def find(part: slice) -> Places:
+        return part.start + np.flatnonzero(among_N[part] & (keys_of(part) == key))
+
+    return np.concatenate(list(several(find, chunks(len(among_N)))))
 
 
 def _sorted_keys(
     keys_of: KeysOf, among_N: NDArray[np.bool_], count: int, scratch: Scratch
 ) -> NDArray[np.uint32]:
     keys_M: NDArray[np.uint32] = scratch.zeros(count, np.uint32)
-    at = 0
-    for part in chunks(len(among_N)):
+    parts = list(chunks(len(among_N)))
+    ends = np.cumsum([np.count_nonzero(among_N[part]) for part in parts])
+
+    def fill(job: tuple[slice, int]) -> None:
+        part, end = job
         keys = keys_of(part)[among_N[part]]
-        keys_M[at : at + len(keys)] = keys
-        at += len(keys)
+        keys_M[end - len(keys) : end] = keys
+
+    for _ in several(fill, zip(parts, ends, strict=True)):
+        pass
     keys_M.sort()
     return keys_M
 

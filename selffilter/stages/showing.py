@@ -17,7 +17,7 @@ from selffilter.plain_text import clipped
 from selffilter.planning import RoundSteps, scores_from, stages_of
 from selffilter.pool import uids
 from selffilter.pool.contact_sheet import read_rows
-from selffilter.selecting.on_disk import Scores, read_scores, read_shares
+from selffilter.selecting.on_disk import read_scores, read_shares, removed_rows
 from selffilter.selecting.scratch import Scratch
 from selffilter.stages.examples import Ranks, Selected, drawn_base, find_examples
 from selffilter.store import RunStore, read_json
@@ -75,8 +75,7 @@ class FinishedRound:
         if "select" not in stages_of(self.context.config, self.round):
             return []
         c = self.context.config
-        scores, now = self._selected(self.round)
-        base_N = scores.in_base
+        base_N, now = self._selected(self.round)
         drawn_n = drawn_base(base_N, c.seed)
         ranks = Ranks(now.scores_N, drawn_n)
         before, ranks_before = None, None
@@ -132,12 +131,15 @@ class FinishedRound:
             )
         return found
 
-    def _selected(self, round_: int) -> tuple[Scores, Selected]:
+    def _selected(self, round_: int) -> tuple[NDArray[np.bool_], Selected]:
+        """Return which rows could be selected, (N,) bool, and what was."""
         c, store, pool = self.context.config, self.context.store, self.context.pool
         signal, scratch = c.score.signal, self._scratch
         scores = read_scores(store.stage(round_, "score"), pool, [signal], scratch)
-        shares = read_shares(store.stage(round_, "select"), pool, scratch)
-        return scores, Selected(scores.columns[signal], shares["confident"], shares["diverse"])
+        folder = store.stage(round_, "select")
+        shares, base_N = read_shares(folder, pool, scratch), scores.in_base
+        base_N[removed_rows(folder)] = False
+        return base_N, Selected(scores.columns[signal], shares["confident"], shares["diverse"])
 
     @cached_property
     def _scratch(self) -> Scratch:

@@ -18,11 +18,11 @@ from selffilter.pool.failures import Failure
 from selffilter.pool.index import Pool
 from selffilter.pool.record import pool_record
 from selffilter.scoring.embeddings.unusable import Unusable
-from selffilter.selecting.on_disk import several
 from selffilter.selecting.scratch import Scratch
 from selffilter.standalone.record import NAME, Record, differences, read_record
 from selffilter.store import read_json
 from selffilter.tables import read_table, scores_schema, shard_file
+from selffilter.threads import several
 
 _REASONS = {int(r): r.name for kind in (Unusable, Failure) for r in kind}
 
@@ -94,6 +94,8 @@ class ScoreTables:
     def shard_uids(self, shard: int) -> NDArray[np.uint64]:
         """Return the ids of a shard's rows, (n, 2) uint64; 0 for rows that stand in no table."""
         first, end = self.first_row[shard : shard + 2]
+        if len(self.folders) == 1 and self.there_N[first:end].all():
+            return uids.from_arrow(read_table(shard_file(self.folders[0], shard), ["uid"])["uid"])
         found = np.zeros((end - first, 2), np.uint64)
         for folder in self.folders:
             table = read_table(shard_file(folder, shard), ["row", "uid"])
@@ -102,18 +104,7 @@ class ScoreTables:
 
     def uids_of(self, rows_n: NDArray[np.int64]) -> NDArray[np.uint64]:
         """Return the ids of some of the rows, (n, 2) uint64."""
-        found = np.empty((len(rows_n), 2), np.uint64)
-        shard_n = np.searchsorted(self.first_row, rows_n, side="right") - 1
-        order = np.argsort(shard_n, kind="stable")
-        bounds = np.searchsorted(shard_n[order], np.arange(self.shards + 1))
-
-        def read(shard: int) -> None:
-            here = order[bounds[shard] : bounds[shard + 1]]
-            found[here] = self.shard_uids(shard)[rows_n[here] - self.first_row[shard]]
-
-        for _ in several(read, np.flatnonzero(np.diff(bounds)).tolist()):
-            pass
-        return found
+        return uids.gather(rows_n, self.first_row, self.shard_uids)
 
 
 def read_score_tables(folders: Sequence[Path], scratch: Scratch | None = None) -> ScoreTables:

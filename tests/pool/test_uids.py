@@ -1,3 +1,4 @@
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -17,6 +18,20 @@ def test_hex_arrow_and_pairs_say_the_same(texts):
     column = uids.to_arrow(pairs)
     assert [value.as_py().hex() for value in column] == texts
     assert uids.from_arrow(column).tolist() == pairs.tolist()
+
+
+@given(st.lists(st.integers(0, 8), max_size=20))
+def test_uids_of_any_rows_are_gathered_and_each_shard_is_read_once(rows):
+    first_row, read = np.array([0, 3, 3, 7, 9]), []
+    every = np.arange(18, dtype=np.uint64).reshape(9, 2)
+
+    def uids_of_shard(shard):
+        read.append(shard)
+        return every[first_row[shard] : first_row[shard + 1]]
+
+    found = uids.gather(np.array(rows, np.int64), first_row, uids_of_shard)
+    assert found.tolist() == [every[row].tolist() for row in rows]
+    assert sorted(read) == sorted({(0, 2, 3)[(row >= 3) + (row >= 7)] for row in rows})
 
 
 @given(HEX, HEX)

@@ -11,7 +11,7 @@ from selffilter.pool import uids
 from selffilter.pool.subset import read_subset
 from selffilter.scoring.table import score_table
 from selffilter.selecting.choice import Candidates, choose
-from selffilter.selecting.on_disk import read_scores, read_shares, several, write_selection
+from selffilter.selecting.on_disk import read_scores, read_shard, read_shares, write_selection
 from selffilter.tables import SELECTION, shard_file, write_table
 from selffilter.training.selected import Selected
 
@@ -57,6 +57,14 @@ def test_a_selection_says_of_each_row_what_the_mix_says(tiny_pool, tmp_path):
         assert set(table["row"].to_pylist()) <= set(tiny_pool.shard_rows(shard).tolist())
 
 
+def test_blocks_of_any_size_give_the_same_bytes(tiny_pool, tmp_path, monkeypatch):
+    mix, times = a_mix(tiny_pool, keep=0.6), lambda shard: (1, 3, 2)[shard]
+    for rows in (1, 5, 100):
+        monkeypatch.setattr("selffilter.selecting.on_disk.CHUNK_ROWS", rows)
+        write_selection(tmp_path / str(rows), mix, tiny_pool, 1, times)
+    assert contents(tmp_path / "1") == contents(tmp_path / "5") == contents(tmp_path / "100")
+
+
 def test_the_subset_file_holds_exactly_the_selected_uids(tiny_pool, tmp_path):
     mix = a_mix(tiny_pool)
     write_selection(tmp_path / "s", mix, tiny_pool, 1)
@@ -82,6 +90,16 @@ def test_the_shares_are_read_back(tiny_pool, tmp_path):
     np.testing.assert_array_equal(shares["confident"], mix.confident_N)
     np.testing.assert_array_equal(shares["diverse"], mix.diverse_N)
     assert len(mix.confident) and len(mix.diverse)
+
+
+def test_a_shard_of_a_selection_is_read_with_what_its_rows_are_there_for(tiny_pool, tmp_path):
+    mix = a_mix(tiny_pool, diverse=1)
+    write_selection(tmp_path / "s", mix, tiny_pool, 1)
+    for shard in range(3):
+        table, confident_k = read_shard(tmp_path / "s", shard, ["row", "uid"])
+        assert table.column_names == ["row", "uid"]
+        assert table["row"].to_pylist() == tiny_pool.shard_rows(shard).tolist()
+        np.testing.assert_array_equal(confident_k, mix.confident_N[table["row"].to_numpy()])
 
 
 def test_a_selection_that_leaves_shards_empty_is_read_back(tiny_pool, tmp_path):
@@ -135,16 +153,3 @@ def test_a_table_of_other_rows_is_refused_by_its_name(tiny_pool, tmp_path):
         )
     with pytest.raises(UserError, match=r"00000\.parquet"):
         read_scores(tmp_path, tiny_pool, ["cosine"])
-
-
-def test_an_error_in_one_of_several_jobs_is_raised_and_ends_the_others():
-    def work(job):
-        if job == 3:
-            raise UserError("three")
-        return job
-
-    found = []
-    with pytest.raises(UserError, match="three"):
-        for result in several(work, range(1000)):
-            found.append(result)
-    assert found == [0, 1, 2]
