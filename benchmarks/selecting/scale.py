@@ -146,7 +146,7 @@ def main() -> None:
         shutil.rmtree(old)
     print("         rows  seconds  µs a row  CPU seconds  peak GB  bytes a row")
     for rows in asked.rows:
-        # A folder each, removed at the end: ext4 is slow to make files where many were just removed.
+        # A folder each: ext4 is slow to make files where many were just removed.
         folder, out = asked.folder / f"{rows}", asked.folder / f"selection-{rows}"
         make(folder, rows)
         took = measure(folder, out, asked.memory_gb)
