@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shlex
 import sys
-import time
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
@@ -30,7 +28,7 @@ from selffilter.endings import (
     note_final,
 )
 from selffilter.errors import Lost, UserError
-from selffilter.plain_text import visible
+from selffilter.in_team import end, is_first_here, quieten, this_command, with_team
 
 app = typer.Typer(
     name="selffilter",
@@ -42,8 +40,6 @@ app = typer.Typer(
 )
 
 EXIT_INTERRUPTED = 130
-_SPEAKS_WITHIN_S = 5.0
-"""torchrun ends all ranks as soon as one is gone: those with nothing to say go last."""
 
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Fields of the config.")
@@ -58,7 +54,7 @@ def main() -> None:
     before = final_before()
     if before is not None:
         # torchrun starts again whatever has not ended with 0. What was said is far above by now.
-        _end(before, speak=is_last_attempt() and _is_first_here(), at_once=_is_first_here())
+        end(before, speak=is_last_attempt() and is_first_here(), at_once=is_first_here())
     try:
         app(standalone_mode=True)
     except Exception as error:
@@ -66,9 +62,9 @@ def main() -> None:
         if ending.code == EXIT_CRASH and not isinstance(error, Lost):
             raise
         if not isinstance(error, UserError):
-            _end(ending)
-        # The ranks have not met yet (see `_with_team`): all make the same mistake.
-        _end(dataclasses.replace(ending, rank=0), speak=_is_first_here())
+            end(ending)
+        # The ranks have not met yet (see `with_team`): all make the same mistake.
+        end(dataclasses.replace(ending, rank=0), speak=is_first_here())
     except SystemExit as stop:
         if stop.code == EXIT_USER_ERROR:  # typer has said what is wrong with the command
             note_final(Ending(EXIT_USER_ERROR, "no such command: see above"))
@@ -135,7 +131,7 @@ def demo(
     words = overrides or []
     asked = [w.partition("=")[2] for w in words if w.startswith("hardware.accelerator=")]
     accelerator = asked[-1] if asked else "auto"
-    _with_team(accelerator, lambda team: run_demo(team, out, noise, seed, compare, words))
+    with_team(accelerator, lambda team: run_demo(team, out, noise, seed, compare, words))
 
 
 @app.command()
@@ -174,7 +170,7 @@ def experiment(
     numbers = [word for word in seeds.split(",") if word]
     if bad := [word for word in numbers if not word.isdecimal()]:
         raise UserError(f"--seeds {seeds}: {bad[0]!r} is not a whole number.")
-    _quieten()
+    quieten()
     try:
         code = run_experiment(
             file,
@@ -187,7 +183,7 @@ def experiment(
     except Stopped:
         code = EXIT_STOPPED
     if code == EXIT_STOPPED:
-        print(f"stopped and saved. The same command goes on:  {_command()}", file=sys.stderr)
+        print(f"stopped and saved. The same command goes on:  {this_command()}", file=sys.stderr)
     sys.exit(code)
 
 
@@ -296,7 +292,7 @@ def materialize(
         )
     except Stopped:
         print(
-            f"stopped; finished shards stay. The same command goes on:  {_command()}",
+            f"stopped; finished shards stay. The same command goes on:  {this_command()}",
             file=sys.stderr,
         )
         sys.exit(EXIT_STOPPED)
@@ -366,7 +362,7 @@ def evaluate(
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Evaluate a trained model: zero-shot classification, retrieval, DataComp's tasks."""
-    _quieten()
+    quieten()
     from selffilter.evaluating import run_evaluation
 
     run_evaluation(
@@ -420,76 +416,8 @@ def _run(config: Any, only: str | None, *, quiet: bool, as_json: bool) -> None:
         if only is None:
             screen.say(what_lies_where(store))
 
-    _with_team(config.hardware.accelerator, work)
+    with_team(config.hardware.accelerator, work)
 
 
 def _missing(error: ImportError, extra: str) -> UserError:
     return UserError(f"{error.name} is missing: pip install 'selffilter[{extra}]'.")
-
-
-def _with_team(accelerator: str, work: Any) -> None:
-    """Join the other ranks, work, and leave in good order."""
-    _quieten()
-    from selffilter.interrupt import Stopped, TornDown
-    from selffilter.team import join_team
-
-    team = join_team(accelerator)
-    try:
-        work(team)
-    except TornDown:
-        why = f": {gone}" if (gone := team.gone()) else ""
-        team.say(
-            f"ended by torchrun{why}. What is saved stays; the same command goes on:  {_command()}"
-        )
-        sys.exit(EXIT_STOPPED)
-    except Stopped as stopped:
-        team.tell(stopped)
-        team.say(f"stopped and saved. The same command goes on:  {_command()}")
-        team.leave_after_main()
-        note_final(ending_of(stopped))
-        sys.exit(EXIT_STOPPED)
-    except Exception as raised:
-        error = team.explained(raised)
-        team.tell(error)
-        mine, other = ending_of(error), team.another_ended()
-        if other is not None and (mine.code == EXIT_CRASH or mine.message == other.message):
-            # A collective that broke when the other left, or the same mistake: it has been said,
-            # but on another node, to another screen.
-            _end(other, speak=other.node != mine.node and _is_first_here())
-        if mine.code == EXIT_CRASH and not isinstance(error, Lost):
-            raise
-        _end(mine)
-    team.leave()
-
-
-def _end(ending: Ending, *, speak: bool = True, at_once: bool = False) -> NoReturn:
-    """Say why, or leave that to another rank, and exit; a final end is not to be repeated."""
-    note_final(ending)
-    if speak:
-        whose = f"rank {ending.rank}: " if ending.rank else ""
-        again = f":  {_command()}" if ending.code == EXIT_STOPPED else ""
-        print(f"selffilter: {whose}{visible(ending.message)}{again}", file=sys.stderr, flush=True)
-    elif "TORCHELASTIC_RUN_ID" in os.environ and not at_once:
-        time.sleep(_SPEAKS_WITHIN_S)
-    sys.exit(ending.code)
-
-
-def _is_first_here() -> bool:
-    """Whether this rank speaks for those of its node that would say the same."""
-    return int(os.environ.get("LOCAL_RANK", 0)) == 0
-
-
-def _command() -> str:
-    return shlex.join(["selffilter", *sys.argv[1:]])
-
-
-def _quieten() -> None:
-    """Keep libraries' advice out of the table; our own words are the ones that matter."""
-    import logging
-    import warnings
-
-    os.environ.setdefault("WANDB_SILENT", "true")
-    warnings.filterwarnings("ignore", category=UserWarning)
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
-        logging.getLogger(name).setLevel(logging.ERROR)

@@ -15,7 +15,7 @@ from selffilter.store import (
     RunStore,
     iterate_jsonl,
     link,
-    read_json,
+    read_object,
     write_json,
     write_jsonl,
     write_text,
@@ -60,6 +60,8 @@ def fork(source: RunStore, config: Config, from_round: int) -> RunStore:
         raise UserError(f"{source.root} has not finished the training of round {from_round}.")
     old = read_run_config(source.config_path)
     refuse_misfit(old, config, from_round)
+    record = read_object(source.root / "environment.json")
+    pinned = record["pool"]
     config = _with_fractions_of(old, config, from_round)
 
     shared = [(r, stage) for r in range(from_round) for stage in STAGES] + [(from_round, "train")]
@@ -78,13 +80,12 @@ def fork(source: RunStore, config: Config, from_round: int) -> RunStore:
         records = iterate_jsonl(source.round(round_) / "metrics.jsonl")
         kept = [r for r in records if round_ < from_round or r["stage"] in ("train", "evaluate")]
         write_jsonl(store.round(round_) / "metrics.jsonl", kept)
-    record = read_json(source.root / "environment.json")
     origin = {"run": str(Path(source.root).resolve()), "round": from_round}
     # Of the new run's own inputs: it may score otherwise.
     recipe = find_recipe(config.model.name, config.model.pretrained)
     not_its_own = {*inputs_of(config, recipe), "continued", "moved"}
     common = {k: value for k, value in record.items() if k not in not_its_own}
-    own = fingerprints(config, recipe) | {"forked_from": origin}
+    own = fingerprints(config, recipe) | {"pool": pinned, "forked_from": origin}
     write_json(store.root / "environment.json", common | own)
     write_text(store.config_path, to_yaml(config))
     return store

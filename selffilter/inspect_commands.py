@@ -42,13 +42,14 @@ def compare(
         list[Path], typer.Argument(metavar="A B...", help="Run directories and subset files.")
     ],
     out: Annotated[
-        Path | None, typer.Option(help="A folder for compare.json, plots and contact sheets.")
+        Path | None,
+        typer.Option(help="A folder for compare.html, compare.json, plots and contact sheets."),
     ] = None,
     round_: Annotated[
         int | None, typer.Option("--round", help="Whose selection, of runs; the last of each.")
     ] = None,
     metric: Annotated[
-        str | None, typer.Option(help="Of the evaluation sets, to plot; the first of each.")
+        str | None, typer.Option(help="Of the evaluation sets, to show; the first of each.")
     ] = None,
     samples: Annotated[int, typer.Option(help="How many a contact sheet shows; 0: none.")] = 48,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,

@@ -19,7 +19,7 @@ from selffilter.pool.index import Pool
 from selffilter.pool.index_files import version_file
 from selffilter.pool.moving import move_shards
 from selffilter.run_on_disk import RunOnDisk
-from selffilter.store import Lease, RunStore, read_json, write_json, write_text
+from selffilter.store import Lease, RunStore, read_object, write_json, write_text
 from selffilter.tracking.console import Screen
 
 RECORD = "environment.json"
@@ -47,7 +47,7 @@ def follow(
         Stopped: When asked to.
     """
     before = read_run_config(store.config_path)
-    record = read_json(store.root / RECORD)
+    record = read_object(store.root / RECORD)
     pinned: dict[str, str] = dict(record["pool"])
     pinned["index_dir"] = str(_index_dir(pinned, config, screen))
     if config.pool.shards != before.pool.shards or anyhow:
@@ -136,7 +136,7 @@ def note_continued(
         changed: Versions and the like, before and now; see `environment.differences`.
         fields: Of the config, likewise.
     """
-    record = read_json(store.root / RECORD)
+    record = read_object(store.root / RECORD)
     entry = {"at": now(), "ranks": ranks, "versions": changed, "config": fields}
     record.setdefault("continued", []).append(entry)
     write_json(store.root / RECORD, record)

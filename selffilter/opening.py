@@ -24,7 +24,7 @@ from selffilter.scoring.signals.signal import Need
 from selffilter.selecting.clusters import require_faiss
 from selffilter.selecting.cuts import Rule
 from selffilter.stages.groupings import check_grouping
-from selffilter.store import RunStore, read_json, write_json, write_text
+from selffilter.store import RunStore, read_object, write_json, write_text
 from selffilter.targets import open_target
 from selffilter.tracking.console import Screen
 from selffilter.tracking.open import check_trackers
@@ -53,8 +53,9 @@ def open_run(
     build_to_train(recipe, config.model, fresh=False, device="meta")
     open_sets(config.evaluate.zero_shot)
     check_trackers(config)
+    given = None
     if config.score.signal == "given":
-        GivenScores(Path(str(config.score.given_scores)))
+        given = GivenScores(Path(str(config.score.given_scores)))
     else:
         check_signals(config)
     check_selection(config)
@@ -62,7 +63,7 @@ def open_run(
     if store.config_path.exists() and record_path.exists():
         before = read_run_config(store.config_path)
         refuse_changed(before, config)
-        record = read_json(record_path)
+        record = read_object(record_path)
         for key, (field, now) in inputs_of(config, recipe).items():
             if record.get(key) != now:
                 raise UserError(
@@ -71,7 +72,7 @@ def open_run(
                 )
         pinned = follow(store, config, screen, stop)
         _pool(config, pinned).check_shards(config.pool.allow_pipe)
-        _check_truth(config, _pool(config, pinned))
+        _check_against(_pool(config, pinned), config, given, screen)
         changed = environment.differences(record, environment.describe(config.seed))
         for difference in environment.version_differences(changed):
             screen.say(f"note: {difference}")
@@ -82,7 +83,7 @@ def open_run(
     pool = _pool(config, pinned)
     base = Base.of(pool, config)
     outlook(config, base.size, pool.rows, flops=1, parameters=0)
-    _check_truth(config, pool)
+    _check_against(pool, config, given, screen)
     described = environment.describe(config.seed)
     write_json(record_path, described | {"pool": pinned} | fingerprints(config, recipe))
     write_text(store.config_path, to_yaml(config))
@@ -146,9 +147,12 @@ def check_selection(config: Config) -> None:
         require_faiss()
 
 
-def _check_truth(config: Config, pool: Pool) -> None:
+def _check_against(pool: Pool, config: Config, given: GivenScores | None, screen: Screen) -> None:
+    """Check that the tables that name rows by their uid are of this pool."""
     if config.evaluate.truth:
         Truth(Path(config.evaluate.truth), pool)
+    if given is not None and (missing := given.account(pool)):
+        screen.say(missing)
 
 
 def _pool(config: Config, pinned: dict[str, str]) -> Pool:

@@ -15,7 +15,7 @@ from selffilter.config import Config, read_run_config
 from selffilter.errors import UserError
 from selffilter.planning import ranks_by_merit, stages_of
 from selffilter.pool.index import Pool
-from selffilter.store import RunStore, read_json
+from selffilter.store import RunStore, read_object
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class RunOnDisk:
         record = store.root / "environment.json"
         if not record.exists():
             raise UserError(f"{run_dir}: the run has not begun; it has no environment.json.")
-        return cls(store, read_run_config(store.config_path), read_json(record)["pool"])
+        return cls(store, read_run_config(store.config_path), read_object(record)["pool"])
 
     @cached_property
     def pool(self) -> Pool:

@@ -12,6 +12,7 @@ from typer.core import TyperCommand
 
 from selffilter.endings import EXIT_STOPPED
 from selffilter.errors import UserError
+from selffilter.in_team import with_team
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -138,9 +139,7 @@ def score(
 
         run_score(sources, Path(out), settings, team, Screen(quiet=not team.is_main))
 
-    from selffilter.cli import _with_team  # late: it imports this module
-
-    _with_team(accelerator, work)
+    with_team(accelerator, work)
 
 
 @app.command(cls=_InOrder)

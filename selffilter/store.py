@@ -197,6 +197,36 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
+class JsonObject(dict[str, Any]):
+    """What a file holds; a name that it should have and has not is an error that names the file.
+
+    Attributes:
+        path: The file.
+    """
+
+    path: Path | None = None
+
+    def __missing__(self, name: str) -> Any:
+        raise UnreadableJson(f"{self.path} has no {name!r}: {_ANOTHER}")
+
+
+def read_object(path: Path) -> JsonObject:
+    """Read a JSON file that holds an object.
+
+    Raises:
+        UnreadableJson: If it is none.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise UnreadableJson(f"{path} holds no JSON object: {_ANOTHER}")
+    found = JsonObject(value)
+    found.path = path
+    return found
+
+
+_ANOTHER = "it is damaged, or of another version of selffilter. Bring it back from a copy."
+
+
 def without_nan(value: Any) -> Any:
     """Return a value for JSON, which has no NaN: what is undefined is null, however deep."""
     if isinstance(value, dict):
@@ -248,8 +278,7 @@ class RunStore:
 
     def summary(self, round_: int, stage: str) -> dict[str, Any]:
         """Return what `mark_done` was given."""
-        summary: dict[str, Any] = read_json(self.marker(round_, stage))
-        return summary
+        return read_object(self.marker(round_, stage))
 
     def round_summary(self, round_: int, stages: Iterable[str]) -> dict[str, Any]:
         """Return the summaries of some stages of a round as one."""
@@ -439,9 +468,12 @@ def iterate_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     with path.open(encoding="utf-8") as file:
         for line in file:
             try:
-                yield json.loads(line)
+                record = json.loads(line)
             except ValueError:
                 return
+            if not isinstance(record, dict):
+                return
+            yield record
 
 
 def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:

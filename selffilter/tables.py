@@ -78,6 +78,14 @@ REMOVED = Path("about") / "removed.parquet"
 string, ``of_row`` int64, the row that stays in its place (-1: none), ``of`` string, the evaluation
 image that it shows (null: none). Absent where nothing is removed."""
 
+RATES = Path("about") / "groups.parquet"
+"""In a selection's folder, how often each group of each watched grouping is selected:
+``SelectionRates.table`` behind a column ``grouping``. Absent where nothing is watched."""
+
+CLUSTERS = "clusters.npy"
+"""In a selection's folder, (N,) int32, the cluster of each row, the largest is 0; -1: of none.
+Absent without clusters."""
+
 
 def shard_file(folder: Path, shard: int) -> Path:
     """Return the name of a shard's file in a folder of tables."""

@@ -1,6 +1,7 @@
-"""What several tests need: a tar, a picture, a small pool."""
+"""What several tests need: a tar, a picture, a small pool, a model, a call of a command."""
 
 import io
+import sys
 import tarfile
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from hypothesis import settings
 from PIL import Image
 
+from selffilter.cli import main
 from selffilter.pool.index import Pool, build_index
 
 # The models of the tests are so small that a second thread costs more than it brings.
@@ -65,3 +67,35 @@ def tiny_pool(tmp_path):
         write_tar(tmp_path / "pool" / f"{shard:05d}.tar", samples)
     index_dir = tmp_path / "index"
     return Pool(index_dir, build_index([str(tmp_path / "pool")], index_dir))
+
+
+@pytest.fixture(scope="session")
+def tiny_vit():
+    """The config of a model as open_clip's are, for pictures of 16 pixels; nobody may change it."""
+    return {
+        "embed_dim": 16,
+        "vision_cfg": {
+            "image_size": 16, "layers": 1, "width": 16, "head_width": 16, "patch_size": 8,
+        },
+        "text_cfg": {"context_length": 12, "width": 16, "heads": 2, "layers": 1},
+    }  # fmt: skip
+
+
+@pytest.fixture
+def call(monkeypatch, tmp_path, capsys):
+    """Return a call of the command line in tmp_path: exit code, output, errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["selffilter", *map(str, words)])
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run

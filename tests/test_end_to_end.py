@@ -385,6 +385,17 @@ def test_given_scores_choose_the_confident_share(home: Path, tmp_path: Path) -> 
     assert read_json(store.final / "compute.json")["clean_share"] < 1.0  # the bootstrap saw all
 
 
+def test_given_scores_of_another_pool_are_refused_before_training(
+    home: Path, tmp_path: Path
+) -> None:
+    scores = tmp_path / "scores.parquet"
+    pq.write_table(pa.table({"uid": ["f" * 32], "score": [1.0]}), scores)
+    words = ("score.signal=given", f"score.given_scores={scores}")
+    with pytest.raises(UserError, match="none of its 1 uids is in the pool"):
+        go(config_of(home, tmp_path, "other", *words))
+    assert not (tmp_path / "other" / "rounds").exists()
+
+
 def test_restart_begins_each_round_from_fresh_weights(home: Path, tmp_path: Path) -> None:
     store = go(config_of(home, tmp_path, "restart", "rounds.fresh_weights_at=[1,2]"))
     last = [r for r in iterate_jsonl(store.root / "metrics.jsonl") if r["kind"] == "train"]

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from selffilter.cli import main
 from selffilter.config import SelectConfig, load_config, to_yaml
 from selffilter.pool.index import Pool, build_index
 from selffilter.pool.subset import read_subset_file, write_subset
@@ -49,20 +48,6 @@ def run_dir(tmp_path, pool):
         write_selection(store.stage(round_, "select"), choice, pool, round_)
         store.mark_done(round_, "select", {})
     return store.root
-
-
-@pytest.fixture
-def call(monkeypatch, tmp_path, capsys):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["selffilter", *map(str, words)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        said = capsys.readouterr()
-        return stop.value.code or 0, said.out, said.err
-
-    return run
 
 
 def captions_in(folder):

@@ -398,13 +398,14 @@ TWO_RANKS = """
 import torch, torch.distributed as dist
 from selffilter import cli
 from selffilter.errors import UserError
+from selffilter.in_team import with_team
 
 def work(team):
     if team.rank == 1:
         raise {error}
     dist.all_reduce(torch.zeros(1))
 
-cli._run = lambda config, only, **how: cli._with_team("cpu", work)
+cli._run = lambda config, only, **how: with_team("cpu", work)
 cli.main()
 """
 

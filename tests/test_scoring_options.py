@@ -18,7 +18,7 @@ from selffilter.scoring.embeddings.find import open_embeddings
 from selffilter.scoring.ready import score_embeddings
 from selffilter.scoring.signals.cosine import Cosine
 from selffilter.scoring.signals.facts import Facts
-from selffilter.selecting.combine import moving_average
+from selffilter.selecting.combine import quantiles
 from selffilter.store import RunStore, read_json
 from selffilter.tables import read_table
 from selffilter.training.batch_plan import BatchPlan, exposures
@@ -203,12 +203,18 @@ def test_a_part_of_the_pool_is_scored_and_the_rest_later(home: Path, tmp_path: P
     assert summaries[0]["confident"] == round(0.4 * summaries[0]["scored_base"])
 
 
+def places_averaged(scores: list[np.ndarray], half_life: float) -> np.ndarray:
+    """Average over rounds: a place counts half as much as one a half-life later."""
+    age = np.arange(len(scores))[::-1]
+    return np.average([quantiles(s) for s in scores], axis=0, weights=0.5 ** (age / half_life))
+
+
 def test_with_a_memory_rows_are_selected_by_their_places_averaged_over_rounds(
     home: Path, tmp_path: Path
 ) -> None:
     store = go(config_of(home, tmp_path, "memory", "select.memory_half_life=1.5"))
     scores = [column(store, round_, "neg_clip_loss") for round_ in (0, 1)]
-    expected = moving_average(scores, 1.5)
+    expected = places_averaged(scores, 1.5)
     merit = np.load(store.stage(1, "select") / "merit.npy")
     np.testing.assert_allclose(merit, expected, atol=1e-6)
     found = table(store, 1)
@@ -223,7 +229,7 @@ def test_with_a_memory_rows_are_selected_by_their_places_averaged_over_rounds(
     later = go(read_run_config(fork(plain, forked, from_round=1).config_path))
     scores = [column(plain, 0, "neg_clip_loss"), column(later, 1, "neg_clip_loss")]
     merit = np.load(later.stage(1, "select") / "merit.npy")
-    np.testing.assert_allclose(merit, moving_average(scores, 1.5), atol=1e-6)
+    np.testing.assert_allclose(merit, places_averaged(scores, 1.5), atol=1e-6)
 
 
 def test_without_any_of_these_rows_are_ranked_by_the_latest_score(

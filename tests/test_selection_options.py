@@ -8,6 +8,8 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from test_end_to_end import BATCH, ROUNDS, config_of, go, home, read_stage, same_run, whole
 
@@ -15,7 +17,7 @@ from selffilter.config import load_config, read_run_config
 from selffilter.errors import UserError
 from selffilter.opening import check_selection
 from selffilter.planning import round_steps
-from selffilter.store import RunStore, read_json
+from selffilter.store import RunStore, iterate_jsonl, read_json
 from selffilter.tables import read_table
 
 __all__ = ["home", "whole"]
@@ -58,6 +60,60 @@ def test_a_summary_says_how_the_selection_moved_and_whom_it_favours(whole: RunSt
     shapes = read_json(whole.stage(1, "select") / "about" / "histograms.json")["parts"]
     assert sum(shapes["confident"]["counts"]) == later[0]["confident"]
     assert sum(shapes["probe"]["counts"]) > 0
+
+
+def test_with_truth_a_summary_says_how_much_of_what_is_clean_is_kept(
+    home: Path, whole: RunStore
+) -> None:
+    truth = pq.read_table(home / "truth.parquet")
+    is_clean = dict(zip(truth["uid"].to_pylist(), truth["clean"].to_pylist(), strict=True))
+    for round_, summary in enumerate(summaries(whole)):
+        uids, score, probe = scores(whole, round_, "uid", "neg_clip_loss", "probe")
+        clean = np.array([is_clean[uid.hex()] for uid in uids]) & np.isfinite(score) & ~probe
+        rows = selected(whole, round_)
+        kept = rows["row"][rows["share"] == "confident"]
+        assert summary["precision"] == pytest.approx(clean[kept].mean())
+        assert summary["recall"] == pytest.approx(clean[kept].sum() / clean.sum())
+
+
+def test_with_truth_the_fitted_probability_is_held_against_it_whatever_rows_are_kept_by(
+    home: Path, tmp_path: Path
+) -> None:
+    """Given scores in two heaps; the upper has three right pairs of four, the lower one of four."""
+    truth = pq.read_table(home / "truth.parquet")
+    clean, rng = truth["clean"].to_numpy(zero_copy_only=False), np.random.default_rng(0)
+    upper = clean ^ (rng.random(len(clean)) < 0.25)
+    score = np.where(upper, 3.0, 0.0) + 0.5 * rng.standard_normal(len(clean))
+    given = pa.table({"uid": truth["uid"], "score": score.astype(np.float32)})
+    pq.write_table(given, tmp_path / "given.parquet")
+    words = ("score.signal=given", f"score.given_scores={tmp_path / 'given.parquet'}",
+             "rounds.count=2", "select.keep_fraction=0.9")  # fmt: skip
+    mixed = go(config_of(home, tmp_path, "mixed", "select.confident=mixture", *words))
+    summary = mixed.summary(0, "select")
+    base = summary["scored_base"]
+    file = Path("about") / "calibration.parquet"
+    table = read_table(mixed.stage(0, "select") / file)
+    rows, said, right = (
+        table[name].to_numpy() for name in ("rows", "mean_posterior", "clean_share")
+    )
+    assert rows.sum() == base and rows[[0, -1]].sum() > 0.95 * base
+    assert said[-1] > 0.95 and 0.65 < right[-1] < 0.85
+    assert said[0] < 0.05 and 0.15 < right[0] < 0.35
+    error = np.nansum(rows * abs(said - right)) / base
+    assert summary["expected_calibration_error"] == pytest.approx(error)
+    assert 0.15 < error < 0.35
+
+    best = go(config_of(home, tmp_path, "best", *words))
+    written = [(store.stage(0, "select") / file).read_bytes() for store in (mixed, best)]
+    assert written[0] == written[1]
+    record = [r for r in iterate_jsonl(best.root / "metrics.jsonl") if r["kind"] == "round_summary"]
+    assert record[0]["expected_calibration_error"] == pytest.approx(error)
+
+    lone = given.set_column(1, "score", pa.array(rng.standard_normal(len(clean)), pa.float32()))
+    pq.write_table(lone, tmp_path / "given.parquet")
+    store = go(config_of(home, tmp_path, "lone", *words))
+    assert not (store.stage(0, "select") / file).exists()
+    assert "expected_calibration_error" not in store.summary(0, "select")
 
 
 def test_facts_of_the_captions_stand_beside_the_scores(home: Path, whole: RunStore) -> None:

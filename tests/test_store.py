@@ -26,6 +26,7 @@ from selffilter.store import (
     create_exclusively,
     iterate_jsonl,
     read_json,
+    read_object,
     sweep,
     without_nan,
     write_atomically,
@@ -424,6 +425,23 @@ def test_json_has_null_for_what_is_undefined_however_deep(tmp_path):
     value = {"a": math.nan, "b": [1.5, math.nan, {"c": (math.nan,)}], "d": "nan", "e": math.inf}
     assert without_nan(value) == {"a": None, "b": [1.5, None, {"c": [None]}], "d": "nan",
                                   "e": math.inf}  # fmt: skip
+
+
+@pytest.mark.parametrize("content", [b"[]", b"null", b'"a"', b"3"])
+def test_what_should_be_an_object_and_is_none_is_named(content, tmp_path):
+    path = tmp_path / "summary.json"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"summary\.json holds no JSON object"):
+        read_object(path)
+
+
+def test_what_an_object_lacks_is_named_with_the_file(tmp_path):
+    path = tmp_path / "summary.json"
+    write_json(path, {"signal": "cosine"})
+    found = read_object(path)
+    assert (found, found["signal"], found.get("base")) == ({"signal": "cosine"}, "cosine", None)
+    with pytest.raises(UserError, match=r"summary\.json has no 'base': it is damaged"):
+        found["base"]
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"a": 1}}', b"\xff\xfe", b"[" * 100_000])

@@ -1,31 +1,20 @@
 """`selffilter subset …`, as its user meets it."""
 
 import json
-import sys
 from collections import Counter
 
 import numpy as np
 import pytest
 
-from selffilter.cli import main
 from selffilter.pool import uids
 from selffilter.pool.multiset import subset_of
 from selffilter.pool.subset import read_subset_file, write_subset_file
 
 
 @pytest.fixture
-def call(monkeypatch, tmp_path, capsys):
+def call(call):
     """Return a call of the command in tmp_path: exit code, output, errors."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["selffilter", "subset", *map(str, words)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        said = capsys.readouterr()
-        return stop.value.code or 0, said.out, said.err
-
-    return run
+    return lambda *words: call("subset", *words)
 
 
 def write(path, counter):

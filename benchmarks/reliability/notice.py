@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RANKS = """
 import os, signal, sys, time
 import torch, torch.distributed as dist
-from selffilter import cli
+from selffilter.in_team import with_team
 from selffilter.interrupt import StopRequest
 
 def work(team):
@@ -36,7 +36,7 @@ def work(team):
                 {loss}
             {together}
 
-cli._with_team("cpu", work)
+with_team("cpu", work)
 """
 LOSSES = {
     "failed": "raise RuntimeError('CUDA error: device-side assert')",

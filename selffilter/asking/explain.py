@@ -11,7 +11,8 @@ _OFTEN = {1: "once", 2: "twice"}
 
 def explain(standing: Standing) -> str:
     """Say what happened to a row in a round, and why."""
-    parts = [_trained(standing), _scored(standing), _selected(standing)]
+    parts = [_trained(standing), _scored(standing), _selected(standing), _groups(standing)]
+    parts += [f"The guard: {alarm}" for alarm in standing.alarms]
     return " ".join(part for part in parts if part)
 
 
@@ -119,6 +120,15 @@ def _passed_over(s: Standing) -> str:
     if s.balanced_by is not None:
         return f"the floors and caps of select.balance={s.balanced_by} gave its place to others"
     return "its place went to others"
+
+
+def _groups(s: Standing) -> str:
+    """Say how often rows like it are selected; nothing of one that could not be."""
+    known = [group for group in s.groups if group.relative_rate is not None]
+    if not known or not s.in_base:
+        return ""
+    said = ", ".join(f"{g.grouping} {g.group} {g.relative_rate:.2f}×" for g in known)
+    return f"Its groups, relative to the average row: {said}."
 
 
 def _place(quantile: float) -> str:

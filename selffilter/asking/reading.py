@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from selffilter.asking.belonging import groups_of
 from selffilter.asking.ranking import BetterThan
 from selffilter.asking.removed import removed_among
 from selffilter.asking.standing import CutLine, Removed, Standing
@@ -173,13 +174,19 @@ class Asked:
         folder, summary = store.stage(round_, "select"), store.summary(round_, "select")
         chosen = self._chosen(folder)
         removed = self._removed(folder)
-        for fact, row, share in zip(facts, self._rows_K.tolist(), chosen, strict=True):
+        told = [fact["columns"] for fact in facts]
+        groups = groups_of(self._run.pool, folder, self._rows_K, self._shard_K, told)
+        for fact, group, row, share in zip(
+            facts, groups, self._rows_K.tolist(), chosen, strict=True
+        ):
             fact |= {
                 "selected": True,
                 "threshold": number(summary.get("threshold")),
                 "rule": select.confident,
                 "balanced_by": select.balance,
                 "removed": removed.get(row),
+                "groups": group,
+                "alarms": tuple(alarm["sentence"] for alarm in summary.get("alarms", [])),
                 "cuts": tuple(
                     CutLine(
                         cut["signal"],

@@ -39,6 +39,25 @@ class CutLine:
 
 
 @dataclass(frozen=True)
+class Group:
+    """A watched group that a row belongs to.
+
+    Attributes:
+        grouping: As in ``select.watch``.
+        group: Its name.
+        base: Its rows in the base.
+        relative_rate: How often it is selected, 1: as often as the average row; None: unknown.
+        standard_error: Of that.
+    """
+
+    grouping: str
+    group: str
+    base: int
+    relative_rate: float | None
+    standard_error: float | None
+
+
+@dataclass(frozen=True)
 class Standing:
     """A row in a round.
 
@@ -67,6 +86,8 @@ class Standing:
         cuts: The staged cuts.
         share: Why it is selected: "confident", "diverse"; None: it is not.
         weight: How often a pass of the next round meets it; 0: never.
+        groups: The watched groups that it belongs to, of groupings with more than one.
+        alarms: What the guard had against the round's selection, a sentence each.
     """
 
     round: int
@@ -93,6 +114,8 @@ class Standing:
     cuts: tuple[CutLine, ...] = ()
     share: str | None = None
     weight: int = 0
+    groups: tuple[Group, ...] = ()
+    alarms: tuple[str, ...] = ()
 
     @property
     def ranked_by(self) -> float | None:
@@ -157,6 +180,9 @@ class Standing:
             "outside", "scores_from", "signal", "score", "scored_round", "merit", "rank",
             "scored_base", "quantile", "threshold", "above_threshold", "share", "weight", "fate",
         )  # fmt: skip
-        removed = None if self.removed is None else vars(self.removed)
-        cuts = [vars(cut) for cut in self.cuts]
-        return {key: getattr(self, key) for key in keys} | {"removed": removed, "cuts": cuts}
+        return {key: getattr(self, key) for key in keys} | {
+            "removed": None if self.removed is None else vars(self.removed),
+            "cuts": [vars(cut) for cut in self.cuts],
+            "groups": [vars(group) for group in self.groups],
+            "alarms": list(self.alarms),
+        }

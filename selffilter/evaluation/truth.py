@@ -57,6 +57,11 @@ class Truth:
         known = known[known >= 0]
         return float(known.mean()) if len(known) else float("nan")
 
+    def recall(self, rows: NDArray[np.int64], among: NDArray[np.int64]) -> float:
+        """Return the share of the clean ones of `among` that is in `rows`, a part of them."""
+        clean = int(self.is_clean(among).sum())
+        return int(self.is_clean(rows).sum()) / clean if clean else float("nan")
+
     def auc(self, rows: NDArray[np.int64], scores: NDArray[np.float32]) -> float:
         """Return the probability that a clean row scores above a planted one; ties count half."""
         clean = self._clean_N[rows]

@@ -11,6 +11,9 @@ from urllib.parse import urlsplit
 
 from selffilter.errors import UserError
 
+JSON = "json:"
+"""Before a field, where it stands among the names of other groupings."""
+
 MAX_CHARS = 80
 """A longer value is cut here: those that begin with the same characters are one."""
 

@@ -32,9 +32,6 @@ from selffilter.scoring.moments import MomentSums, SecondMoments
 FeaturesOf = Callable[[NDArray[np.int64]], Tensor]
 """Rows → their unit-norm image features, (n, D) float32, on the device that computes."""
 
-OUTSIDE = 0
-"""The step of rows that did not take part."""
-
 _ROWS_AT_ONCE = 8192
 _NORM = 1 + 1e-6  # the square of a float32 unit norm is no larger
 _SLACK = 1e-6  # relative: of comparing as float32, and of rounding in the bounds
@@ -62,8 +59,8 @@ def elimination_steps(
         progress: Called with the number of rows just dropped; n₀ − n in all.
 
     Returns:
-        (n₀,) int32: 1 to T = the round in which a row is dropped; T + 1 = it stays. (`OUTSIDE`, 0,
-        is for rows that are not asked about.) Higher is better.
+        (n₀,) int32: 1 to T = the round in which a row is dropped; T + 1 = it stays. Higher is
+        better.
 
     Raises:
         ValueError: If n is not between 1 and n₀, or T is not positive.

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from selffilter.errors import UserError
 from selffilter.pool import uids
 from selffilter.pool.base import Base
+from selffilter.pool.index import Pool
 from selffilter.pool.reading import PoolDataset, loader_over, padded_requests
 from selffilter.pool.row_facts import facts_columns
 from selffilter.pool.uid_tables import uid_batches
@@ -42,13 +43,43 @@ class GivenScores:
             raise UserError(
                 f"score.given_scores={path} is no Parquet of uid (32 hex digits) and score: {error}"
             ) from error
-        self._known = uids.UidTable(np.concatenate(parts))
+        self._path, self._uids_M2 = path, np.concatenate(parts)
+        self._known = uids.UidTable(self._uids_M2)
         scores.append(np.array([np.nan], np.float32))
         self._scores = np.concatenate(scores)  # place -1: no score
 
     def of(self, uids_N2: NDArray[np.uint64]) -> NDArray[np.float32]:
         """Return the score of each uid, (N,) float32; NaN where the table has none."""
         return self._scores[self._known.places(uids_N2)]
+
+    def account(self, pool: Pool) -> str:
+        """Say how many of a pool's rows have a score; nothing where all that are usable do.
+
+        Raises:
+            UserError: If the table names none of them.
+        """
+        rows = known = scored = 0
+        for shard in range(pool.shards):
+            usable_n = np.ones(int(np.diff(pool.first_row[shard : shard + 2])[0]), np.bool_)
+            usable_n[pool.defects(shard)[0] - pool.first_row[shard]] = False
+            uids_n2 = pool.shard_uids(shard)[usable_n]
+            rows += len(uids_n2)
+            known += int(np.count_nonzero(self._known.places(uids_n2) >= 0))
+            scored += int(np.count_nonzero(np.isfinite(self.of(uids_n2))))
+        named, listed = f"score.given_scores={self._path}", len(self._uids_M2)
+        if rows and not known:
+            theirs = uids.to_hex(self._uids_M2[:1])[0] if listed else "none"
+            ours = uids.to_hex(pool.uids_of(np.zeros(1, np.int64)))[0]
+            raise UserError(
+                f"{named}: none of its {listed:,} uids is in the pool, which has {rows:,} usable "
+                f"rows. Its first uid is {theirs}, the pool's {ours}: is it of this pool?"
+            )
+        if scored == rows:
+            return ""
+        return (
+            f"{named}: {scored:,} of the {rows:,} usable rows of the pool have a score; the other "
+            f"{rows - scored:,} are never kept for one."
+        )
 
 
 @dataclass(frozen=True)

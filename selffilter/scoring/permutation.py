@@ -3,7 +3,7 @@
 For a random batch B of b pairs that contains i
 ``R_i(B) = (τ/2)·[log mean_{j∈B} exp(s_ij/τ) + log mean_{j∈B} exp(s_ji/τ)]`` (both with j = i), and
 ``score_i = s_ii − (1/K) Σ_k R_i(B_k)``; higher is better. Published is the log of the sum, lower by
-the constant τ·log b (`neg_clip_loss.published_offset`); b = 32,768, K = 10, τ = 0.01.
+the constant τ·log b; b = 32,768, K = 10, τ = 0.01.
 
 Where the released code and the formula part, this keeps to the formula: log-sum-exp instead of a
 float32 exp that overflows near s = 0.887 at τ = 0.01; each draw is a seeded permutation of the

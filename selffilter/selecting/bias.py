@@ -110,20 +110,6 @@ class SelectionRates:
         return min(1.0, self.coverage / by_lot) if by_lot > 0 else math.nan
 
     @property
-    def entropy(self) -> float:
-        """Entropy of the selected rows over the known groups / ln G, between 0 and 1.
-
-        G are the groups with rows in the base; NaN if they are fewer than two or nothing is
-        selected.
-        """
-        return self._normalised_entropy(self.selected_G)
-
-    @property
-    def base_entropy(self) -> float:
-        """The same of the base."""
-        return self._normalised_entropy(self.base_G)
-
-    @property
     def entropy_ratio(self) -> float:
         """Over how much of the base the selected rows are spread, between 0 and 1.
 
@@ -142,14 +128,6 @@ class SelectionRates:
         divergence = float((share_G * np.log(share_G * base / base_G[there])).sum())
         by_chance = (np.count_nonzero(base_G) - 1) / 2 * (1 / selected - 1 / base)
         return math.exp(-max(0.0, divergence - max(0.0, by_chance)))
-
-    def _normalised_entropy(self, counts_G: Counts) -> float:
-        groups = int(np.count_nonzero(self.base_G[:-1]))
-        share_G = _shares(counts_G[:-1])
-        share_G = share_G[share_G > 0]
-        if groups < 2 or not len(share_G):
-            return math.nan
-        return max(0.0, float(-(share_G * np.log(share_G)).sum()) / math.log(groups))
 
     def highest_rate_G(self, false_alarms: float) -> NDArray[np.float64]:
         """Return what the relative rates may be at most, (G + 1,).

@@ -1,4 +1,4 @@
-"""With known truth: how far a probability of being clean can be believed, what a cut is worth."""
+"""With known truth: how far a probability of being clean can be believed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from selffilter.selecting.histograms import Scores
 from selffilter.selecting.scratch import chunks
 
 
@@ -35,6 +34,12 @@ class Reliability:
             return math.nan
         apart_B = np.abs(self.clean_B - self.posterior_B)
         return float(np.nansum(self.rows_B * apart_B) / rows)
+
+    @classmethod
+    def of_table(cls, table: pa.Table) -> Reliability:
+        """Return what `table` was made from."""
+        columns = ("rows", "mean_posterior", "clean_share")
+        return cls(*(table[name].to_numpy() for name in columns))
 
     def table(self) -> pa.Table:
         """Return it with the edges of the bins."""
@@ -63,7 +68,8 @@ def reliability(
     Raises:
         ValueError: If lengths differ, or a number is no probability.
     """
-    _same_length(posterior_n, clean_n)
+    if len(posterior_n) != len(clean_n):
+        raise ValueError(f"{len(posterior_n)} rows, and the truth of {len(clean_n)}")
     rows_B, right_B = np.zeros(bins, np.int64), np.zeros(bins, np.int64)
     sum_B = np.zeros(bins)
     for part in chunks(len(posterior_n)):
@@ -77,55 +83,3 @@ def reliability(
         sum_B += np.bincount(bin_n, weights=p_n, minlength=bins)
     some_B = np.where(rows_B > 0, rows_B, np.nan)
     return Reliability(rows_B, sum_B / some_B, right_B / some_B)
-
-
-@dataclass(frozen=True)
-class CutQuality:
-    """What a cut keeps; rows without a score are never kept.
-
-    Attributes:
-        rows: Rows whose truth is known …
-        clean: … clean ones among them …
-        kept: … and those with at least the score.
-        kept_clean: Clean ones among the kept.
-    """
-
-    rows: int
-    clean: int
-    kept: int
-    kept_clean: int
-
-    @property
-    def precision(self) -> float:
-        """Share of clean rows among the kept; NaN if none is."""
-        return self.kept_clean / self.kept if self.kept else math.nan
-
-    @property
-    def recall(self) -> float:
-        """Share of the clean rows that are kept; NaN if there are none."""
-        return self.kept_clean / self.clean if self.clean else math.nan
-
-
-def quality_of_cut(scores_n: Scores, clean_n: NDArray[np.bool_], lowest: float) -> CutQuality:
-    """Say what keeping every row from a score on is worth.
-
-    Args:
-        scores_n: Scores of rows whose truth is known, (n,).
-        clean_n: The truth, (n,) bool.
-        lowest: The lowest score that is kept, as of `Mixture.lowest_score`.
-
-    Raises:
-        ValueError: If lengths differ.
-    """
-    _same_length(scores_n, clean_n)
-    kept = kept_clean = 0
-    for part in chunks(len(scores_n)):
-        kept_n = scores_n[part] >= lowest
-        kept += int(np.count_nonzero(kept_n))
-        kept_clean += int(np.count_nonzero(kept_n & clean_n[part]))
-    return CutQuality(len(scores_n), int(np.count_nonzero(clean_n)), kept, kept_clean)
-
-
-def _same_length(values_n: NDArray[np.floating], clean_n: NDArray[np.bool_]) -> None:
-    if len(values_n) != len(clean_n):
-        raise ValueError(f"{len(values_n)} rows, and the truth of {len(clean_n)}")

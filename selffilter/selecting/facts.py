@@ -48,6 +48,16 @@ def read_fact_groups(folder: Path, pool: Rows, name: str) -> Groups:
     values_N = read_fact(folder, pool, name)
     if values_N is None:
         raise UserError(f"{folder} has no column {name}: score again to have it.")
+    return fact_groups(values_N, name)
+
+
+def fact_groups(values_N: NDArray[np.integer], name: str) -> Groups:
+    """Group rows by what is known of them.
+
+    Args:
+        values_N: A fact of each row, (N,).
+        name: Which one, of `FACT_GROUPINGS`.
+    """
     if name == "script":
         names = [script.name for script in Script]
         codes_N = values_N.astype(np.int32)

@@ -154,19 +154,3 @@ class Widening:
         if self.keep:
             kept = max(kept, min(most_kept, kept * _WIDER_KEEP**self.keep))
         return diverse, kept
-
-
-def widened(
-    diverse_fraction: float,
-    keep_fraction: float,
-    alarms: Iterable[Alarm],
-    *,
-    most_diverse: float = 0.5,
-    most_kept: float = 0.8,
-) -> tuple[float, float]:
-    """Return the diverse and the kept fraction after one round's alarms; see `Widening`."""
-    return (
-        Widening()
-        .after(alarms)
-        .fractions(diverse_fraction, keep_fraction, most_diverse=most_diverse, most_kept=most_kept)
-    )

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selffilter.randomness import hash_rows
-from selffilter.selecting.order import OrderOfTies, Places, descending_keys, take
+from selffilter.selecting.order import OrderOfTies, descending_keys, take
 from selffilter.selecting.scratch import Scratch
 
 DRAWS = 64
@@ -97,8 +97,3 @@ def logits_of(
     mean = float(scores.mean(dtype=np.float64)) if len(scores) else 0.0
     scale = sd * temperature
     return ((scores_N - np.float32(mean)) / np.float32(scale or 1.0)).astype(np.float32)
-
-
-def places_drawn(times_N: NDArray[np.uint16]) -> Places:
-    """Return the places that were drawn at least once, ascending."""
-    return np.flatnonzero(times_N)

@@ -22,9 +22,7 @@ from selffilter.selecting.clusters import Clusters, cluster
 from selffilter.selecting.cosines import Features
 from selffilter.selecting.scratch import Scratch
 from selffilter.store import RunStore, write_atomically
-
-CODES = "clusters.npy"
-"""(N,) int32, the cluster of each row, the largest is 0; -1: of none."""
+from selffilter.tables import CLUSTERS
 
 CENTROIDS = "centroids.safetensors"
 """``centroids_KD`` float32, unit-norm; as metadata, what the clusters were made with."""
@@ -126,7 +124,7 @@ def stored_clusters(
     """Return the clusters of the rows that have embeddings; made once, then read.
 
     Args:
-        folder: Where `CODES` and `CENTROIDS` go. What lies there is taken if it was made of the
+        folder: Where `CLUSTERS` and `CENTROIDS` go. What lies there is taken if it was made of the
             same embeddings with the same settings, and replaced otherwise.
         features: Of the rows.
         clusters: K.
@@ -137,7 +135,7 @@ def stored_clusters(
     Raises:
         UserError: See `cluster`.
     """
-    codes, centroids = folder / CODES, folder / CENTROIDS
+    codes, centroids = folder / CLUSTERS, folder / CENTROIDS
     made_with = {
         "clusters": clusters,
         "seed": seed,

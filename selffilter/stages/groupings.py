@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from selffilter.errors import UserError
-from selffilter.pool.field import Field
+from selffilter.pool.field import JSON, Field
 from selffilter.pool.fields import field_values, source_codes
 from selffilter.selecting.facts import FACT_GROUPINGS, read_fact_groups
 from selffilter.selecting.groups import Groups
@@ -20,8 +20,6 @@ from selffilter.selecting.scratch import Scratch
 from selffilter.stages.context import RunContext
 from selffilter.stages.embedded import round_features, stored_clusters
 from selffilter.tables import has_column, shard_file
-
-_JSON = "json:"
 
 
 class Groupings:
@@ -74,10 +72,10 @@ class Groupings:
                     scratch=self._scratch,
                     progress=bar.advance,
                 ).groups()
-        if name.startswith(_JSON):
+        if name.startswith(JSON):
             codes_N, names = field_values(
                 context.pool,
-                name.removeprefix(_JSON),
+                name.removeprefix(JSON),
                 asked_as=name,
                 should_go_on=context.stop.check,
                 bar=lambda rows: context.screen.bar(f"read {name}", rows),
@@ -93,8 +91,8 @@ def check_grouping(name: str) -> None:
     Raises:
         UserError: If not.
     """
-    if name.startswith(_JSON):
-        Field.parse(name.removeprefix(_JSON), name)
+    if name.startswith(JSON):
+        Field.parse(name.removeprefix(JSON), name)
     elif name not in ("source", "cluster", *FACT_GROUPINGS):
         raise _unknown(name)
 

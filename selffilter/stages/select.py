@@ -1,14 +1,13 @@
 """Mix the most confident rows with diverse ones: what the next round trains on.
 
-Leaves ``selection/SSSSS.parquet``, one file a shard, and ``selection/subset.npy``; what `removals`
-and `watching` leave.
+Leaves ``selection/SSSSS.parquet``, one file a shard, and ``selection/subset.npy``; what `removals`,
+`watching` and `against_truth` leave.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +27,7 @@ from selffilter.selecting.guard import Alarm, Widening, check
 from selffilter.selecting.merit import merit
 from selffilter.selecting.on_disk import Scores, read_scores, write_selection
 from selffilter.selecting.scratch import Scratch
+from selffilter.stages.against_truth import against_truth
 from selffilter.stages.context import RunContext, Summary
 from selffilter.stages.groupings import Groupings
 from selffilter.stages.removals import NAME, Removals, find_removals
@@ -43,7 +43,7 @@ def select(context: RunContext, steps: RoundSteps) -> Summary:
 
     Returns:
         The counts of the mix; where every indexed row is; how it moved and whom it favours; the
-        memorisation cue; what the guard said; and where the truth is known, precision and AUC.
+        memorisation cue; what the guard said; and what `against_truth` says.
 
     Raises:
         UserError: If the guard stops the run.
@@ -96,7 +96,7 @@ def select(context: RunContext, steps: RoundSteps) -> Summary:
     summary |= _cue(context, steps, scores, below_N, before)
     if c.evaluate.truth:
         truth = Truth(Path(c.evaluate.truth), context.pool)
-        summary |= _against_truth(truth, base_N, merit_N, choice)
+        summary |= against_truth(truth, base_N, scores_N, choice, folder)
     coming = [s for s in training_sets(c, context.base.size) if s.first_round == round_ + 1]
     if advice := materialising_advice(c, coming, pool_facts(context.pool)):
         context.screen.say(advice)
@@ -271,14 +271,3 @@ def _account(
     }
     removed = {} if removals is None else removals.counts()
     return account | removed | count_by_reason(scores.failure_N)
-
-
-def _against_truth(
-    truth: Truth, base_N: NDArray[np.bool_], merit_N: NDArray[np.float32], choice: Choice
-) -> dict[str, Any]:
-    base = np.flatnonzero(base_N)
-    return {
-        "precision": truth.precision(choice.confident),
-        "selected_clean_share": truth.precision(choice.rows),
-        "auc": truth.auc(base, merit_N[base]),
-    }

@@ -51,6 +51,15 @@ def test_precision_is_the_clean_share_of_the_rows_that_are_known(truth):
     assert math.isnan(truth.precision(np.array([], np.int64)))
 
 
+def test_recall_is_the_share_of_the_clean_rows_among_some_that_were_taken(truth):
+    base = np.arange(8)  # clean: 0, 2, 4; not known: 6, 7
+    assert truth.recall(np.array([0, 1, 3, 6]), base) == pytest.approx(1 / 3)
+    assert truth.recall(np.array([0, 2, 4, 5]), base) == 1
+    assert truth.recall(np.array([0]), np.array([0, 1, 7])) == 1
+    assert truth.recall(np.array([], np.int64), base) == 0
+    assert math.isnan(truth.recall(np.array([1]), np.array([1, 3, 6])))
+
+
 def test_auc_leaves_out_rows_that_are_unknown_or_not_scored(truth):
     rows = np.arange(8)
     scores = np.array([0.9, 0.1, np.nan, 0.5, 0.3, 0.3, 99, -99], np.float32)

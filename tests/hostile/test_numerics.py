@@ -20,11 +20,6 @@ from selffilter.tracking.console import Screen
 
 SHARDS, PER_SHARD, BATCH, ROUNDS = 3, 16, 8, 2
 ROWS = SHARDS * PER_SHARD
-MODEL = {
-    "embed_dim": 16,
-    "vision_cfg": {"image_size": 16, "layers": 1, "width": 16, "head_width": 8, "patch_size": 8},
-    "text_cfg": {"context_length": 12, "width": 16, "heads": 2, "layers": 1},
-}
 
 
 @pytest.fixture
@@ -45,11 +40,11 @@ def write_pool(tmp_path, make_tar, picture):
 
 
 @pytest.fixture
-def go(tmp_path):
+def go(tmp_path, tiny_vit):
     """Return what runs the loop on that pool."""
 
     def begin(*words):
-        (tmp_path / "tiny-numerics.json").write_text(json.dumps(MODEL))
+        (tmp_path / "tiny-numerics.json").write_text(json.dumps(tiny_vit))
         config = load_config(
             None,
             [

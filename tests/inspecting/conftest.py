@@ -1,9 +1,8 @@
-"""Two tiny real runs over one small pool, and calls of the commands about them."""
+"""Tiny real runs over one small pool."""
 
 import io
 import json
 import shutil
-import sys
 import tarfile
 
 import numpy as np
@@ -11,7 +10,6 @@ import pytest
 import torch
 from PIL import Image
 
-from selffilter.cli import main
 from selffilter.config import load_config
 from selffilter.run import run
 from selffilter.team import Team
@@ -19,13 +17,6 @@ from selffilter.tracking.console import Screen
 
 SHARDS, PER_SHARD, BATCH, ROUNDS = 3, 40, 16, 3
 EVIL = "a\x1b[2J\x1b]0;owned\x07 red\u202e fox\r\nwith \x9b31m a tail " + "and a tail " * 40
-MODEL = {
-    "embed_dim": 16,
-    "vision_cfg": {
-        "image_size": 16, "layers": 1, "width": 16, "head_width": 16, "patch_size": 8,
-    },
-    "text_cfg": {"context_length": 12, "width": 16, "heads": 2, "layers": 1},
-}  # fmt: skip
 
 
 def _write_pool(folder):
@@ -62,10 +53,10 @@ def _members(row):
 
 
 @pytest.fixture(scope="session")
-def home(tmp_path_factory):
+def home(tmp_path_factory, tiny_vit):
     home = tmp_path_factory.mktemp("inspecting")
     _write_pool(home / "pool")
-    (home / "vit.json").write_text(json.dumps(MODEL))
+    (home / "vit.json").write_text(json.dumps(tiny_vit))
     return home
 
 
@@ -109,23 +100,3 @@ def strict(home):
 def loop_copy(loop, tmp_path):
     """A copy of the first run, to be changed."""
     return shutil.copytree(loop, tmp_path / "loop")
-
-
-@pytest.fixture
-def call(monkeypatch, tmp_path, capsys):
-    """Return a call of the command line in tmp_path: exit code, output, errors."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "100")
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["selffilter", *map(str, words)])
-        capsys.readouterr()
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return run

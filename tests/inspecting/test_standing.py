@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from selffilter.asking.explain import explain
 from selffilter.asking.ranking import BetterThan
-from selffilter.asking.standing import CutLine, Removed, Standing
+from selffilter.asking.standing import CutLine, Group, Removed, Standing
 
 DONE = {"trained": True, "scored": True, "selected": True, "may_train_on": True, "times": 2}
 SCORED = DONE | {
@@ -116,3 +116,31 @@ def test_ranks_count_what_is_strictly_better_in_any_chunks(asked, chunks):
     every = [x for chunk in chunks for x in chunk if x is not None]
     assert better.ranks_K.tolist() == [sum(x > a for x in every) for a in asked] + [-1]
     assert better.scored == len(every)
+
+
+LATIN = Group("script", "latin", 900, 0.984, 0.01)
+LONG = Group("caption_chars", ">200", 12, 1.5, 0.4)
+NOBODY = Group("cluster", "7", 0, None, None)
+
+
+def test_groups_that_can_be_selected_are_told_with_their_rates():
+    said = explain(standing(groups=(LATIN, LONG, NOBODY)))
+    told = "Its groups, relative to the average row: script latin 0.98×, caption_chars >200 1.50×."
+    assert said.endswith(told)
+    for changes in ({"groups": (NOBODY,)}, {"groups": (LATIN,), "probe": True}):
+        assert "Its groups" not in explain(standing(**changes))
+
+
+def test_what_the_guard_said_of_the_round_is_told():
+    said = explain(standing(alarms=("Too few stay.", "Too few kinds.")))
+    assert said.endswith("The guard: Too few stay. The guard: Too few kinds.")
+
+
+def test_a_record_has_groups_and_alarms_as_plain_values():
+    found = standing(groups=(LATIN, NOBODY), alarms=("Too few stay.",)).record()
+    assert json.loads(json.dumps(found)) == found
+    assert found["alarms"] == ["Too few stay."]
+    assert found["groups"][0] == {
+        "grouping": "script", "group": "latin", "base": 900, "relative_rate": 0.984,
+        "standard_error": 0.01,
+    }  # fmt: skip

@@ -13,7 +13,7 @@ from selffilter.planning import round_steps
 from selffilter.pool.base import Base
 from selffilter.run_on_disk import RunOnDisk
 from selffilter.store import RunStore
-from selffilter.tables import REMOVED, write_table
+from selffilter.tables import RATES, REMOVED, write_table
 from selffilter.training.batch_plan import exposures
 from selffilter.training.round_plan import round_plan
 
@@ -225,3 +225,22 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path, call):
     code, _, err = call("why", tmp_path, "--row", 1)
     assert code == 2
     assert "is no run directory: it has no config.yaml" in err
+
+
+def test_the_groups_of_a_row_and_the_alarms_of_a_round_are_told(loop_copy, call):
+    path = RunStore(loop_copy).marker(1, "select")
+    summary = json.loads(path.read_text())
+    summary["alarms"] = [{"name": "retention", "sentence": "Too few stay \x1b[2J."}]
+    path.write_text(json.dumps(summary))
+    rates = pq.read_table(loop_copy / "rounds/001/selection" / RATES).to_pylist()
+    (of_it,) = [r for r in rates if (r["grouping"], r["group"]) == ("caption_chars", "1-10")]
+    code, out, _ = call("why", loop_copy, "--row", 8, "--json")  # caption 8: 9 characters
+    before, told, _ = json.loads(out)[0]["rounds"]
+    assert code == 0
+    group = {"grouping": "caption_chars", "group": "1-10"}
+    group |= {name: of_it[name] for name in ("base", "relative_rate", "standard_error")}
+    assert group in told["groups"]
+    assert f"caption_chars 1-10 {of_it['relative_rate']:.2f}×" in told["why"]
+    assert before["alarms"] == [] and told["alarms"] == ["Too few stay \x1b[2J."]
+    _, out, _ = call("why", loop_copy, "--row", 8)
+    assert "The guard: Too few stay" in " ".join(out.split()) and "\x1b" not in out

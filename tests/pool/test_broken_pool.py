@@ -20,11 +20,6 @@ from selffilter.run import run
 from selffilter.team import Team
 from selffilter.tracking.console import Screen
 
-MODEL = {
-    "embed_dim": 16,
-    "vision_cfg": {"image_size": 16, "layers": 1, "width": 16, "head_width": 8, "patch_size": 8},
-    "text_cfg": {"context_length": 12, "width": 16, "heads": 2, "layers": 1},
-}
 CAPTION_KEY = "txt,json:alts"
 UID = "0123456789abcdef" * 2
 GOOD_ROWS = 20
@@ -155,12 +150,12 @@ def files_below(folder):
 
 
 def test_every_row_of_a_broken_pool_is_scored_or_failed_with_its_reason(
-    broken, tmp_path, monkeypatch
+    broken, tmp_path, monkeypatch, tiny_vit
 ):
     pool, expected = broken
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    (tmp_path / "test-broken.json").write_text(json.dumps(MODEL))
+    (tmp_path / "test-broken.json").write_text(json.dumps(tiny_vit))
     before = files_below(tmp_path)
     config = load_config(
         None,

@@ -54,8 +54,8 @@ TWO_RANKS = """
 import sys
 from pathlib import Path
 import pytest
-from selffilter import cli
 from selffilter.config import load_config
+from selffilter.in_team import with_team
 from selffilter.run import run
 from selffilter.tracking.console import Screen
 from test_continued import recorded
@@ -64,7 +64,7 @@ seen, stop_at, *words = sys.argv[1:]
 sys.argv = ["selffilter", "run"]
 recorded(pytest.MonkeyPatch(), Path(seen), int(stop_at))
 config = load_config(None, words)
-cli._with_team("cpu", lambda team: run(config, team, Screen(quiet=True), "train"))
+with_team("cpu", lambda team: run(config, team, Screen(quiet=True), "train"))
 """
 
 

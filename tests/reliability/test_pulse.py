@@ -210,7 +210,8 @@ def test_a_broken_connection_is_told_as_the_loss_of_the_rank_behind_it(
 FROZEN = """
 import os, signal, sys, time
 import torch, torch.distributed as dist
-from selffilter import cli, pulse
+from selffilter import pulse
+from selffilter.in_team import with_team
 pulse.BEAT_S, pulse.SILENT_S, pulse.GRACE_S = 0.2, 2.0, 1.0
 
 def work(team):
@@ -221,7 +222,7 @@ def work(team):
         os.kill(os.getpid(), signal.SIGSTOP)
     dist.all_reduce(torch.zeros(1))
 
-cli._with_team("cpu", work)
+with_team("cpu", work)
 """
 
 

@@ -113,6 +113,40 @@ def test_score_tables_are_written_from_given_scores(tiny_pool, tmp_path):
     assert read.in_base.all()
 
 
+def test_scores_for_every_usable_row_need_no_word(tiny_pool, tmp_path):
+    texts = uids.to_hex(tiny_pool.uids_of(np.arange(8)))
+    assert (
+        given(tmp_path / "s.parquet", [*texts, "f" * 32], np.arange(9.0)).account(tiny_pool) == ""
+    )
+
+
+def test_rows_without_a_score_are_counted(tiny_pool, tmp_path):
+    texts = uids.to_hex(tiny_pool.uids_of(np.arange(8)))
+    said = given(tmp_path / "s.parquet", texts[:5], [0, 1, None, 3, np.inf]).account(tiny_pool)
+    assert (
+        "s.parquet: 3 of the 8 usable rows of the pool have a score; the other 5 are never" in said
+    )
+
+
+def test_rows_that_the_index_knows_to_be_unusable_need_none(flawed, tmp_path):
+    pool = flawed.pool
+    texts = uids.to_hex(pool.uids_of(np.array([0, 1, 3, 4])))  # 2 lacks its image
+    assert given(tmp_path / "s.parquet", texts, [0, 1, 2, 3]).account(pool) == ""
+
+
+def test_scores_of_another_pool_are_refused_with_a_uid_of_each(tiny_pool, tmp_path):
+    ours = uids.to_hex(tiny_pool.uids_of(np.array([0])))[0]
+    scores = given(tmp_path / "s.parquet", TEXTS, SCORES)
+    told = (
+        f"none of its 4 uids is in the pool, which has 8 .*first uid is {TEXTS[0]}.*pool's {ours}"
+    )
+    with pytest.raises(UserError, match=told):
+        scores.account(tiny_pool)
+    nothing = given(tmp_path / "s.parquet", pa.array([], pa.string()), pa.array([], pa.float32()))
+    with pytest.raises(UserError, match="none of its 0 uids is in the pool"):
+        nothing.account(tiny_pool)
+
+
 def test_without_scores_every_row_is_written_without_one(tiny_pool, tmp_path):
     base = Base(tiny_pool, 0)
     write_given_scores(None, base, usable(base), tmp_path / "scores", "cosine", 0)

@@ -104,8 +104,6 @@ class TestCoverageAndEntropy:
             rates.coverage,
             rates.coverage_by_lot,
             rates.coverage_ratio,
-            rates.entropy,
-            rates.base_entropy,
             rates.entropy_ratio,
         ):
             assert math.isnan(value) or 0 <= value <= 1 + 1e-12
@@ -113,7 +111,6 @@ class TestCoverageAndEntropy:
     def test_a_selection_in_proportion_is_spread_over_all_of_the_base(self):
         rates = rates_of([1000, 200, 50, 9], [500, 100, 25, 0])
         assert rates.coverage == 1
-        assert rates.entropy == pytest.approx(rates.base_entropy)
         assert rates.entropy_ratio == pytest.approx(1)
 
     def test_a_selection_of_some_groups_is_spread_over_their_share_of_the_base(self):
@@ -124,7 +121,7 @@ class TestCoverageAndEntropy:
 
     def test_what_is_unknown_is_no_group(self):
         known, more = rates_of([50, 50, 0], [9, 3, 0]), rates_of([50, 50, 70], [9, 3, 60])
-        assert (known.coverage, known.entropy) == (more.coverage, more.entropy)
+        assert known.coverage == more.coverage
         assert known.entropy_ratio == pytest.approx(more.entropy_ratio)
 
     def test_few_rows_drawn_by_lot_over_many_groups_do_not_look_like_a_collapse(self):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selffilter.selecting import calibration
-from selffilter.selecting.calibration import quality_of_cut, reliability
+from selffilter.selecting.calibration import Reliability, reliability
 
 ROWS = st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=60)
 
@@ -30,6 +30,9 @@ def test_a_reliability_table_compares_what_was_said_with_what_is():
     table = found.table()
     assert table["from"].to_pylist() == pytest.approx([i / 10 for i in range(10)])
     assert table["rows"].to_pylist() == found.rows_B.tolist()
+    again = Reliability.of_table(table)
+    for name in ("rows_B", "posterior_B", "clean_B"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(found, name))
 
 
 def test_true_probabilities_are_calibrated_and_overconfident_ones_are_not():
@@ -54,24 +57,8 @@ def test_bins_hold_every_row_once_and_average_to_the_whole(rows):
         assert math.isnan(found.expected_calibration_error)
 
 
-def test_a_cut_has_a_precision_and_a_recall():
-    scores = np.array([0.9, 0.5, 0.5, 0.1, np.nan], np.float32)
-    clean = np.array([1, 1, 0, 0, 1], bool)
-    found = quality_of_cut(scores, clean, 0.5)
-    assert (found.rows, found.clean, found.kept, found.kept_clean) == (5, 3, 3, 2)
-    assert found.precision == pytest.approx(2 / 3)
-    assert found.recall == pytest.approx(2 / 3)
-
-
-def test_a_cut_that_nothing_reaches_keeps_nothing():
-    found = quality_of_cut(np.array([0.1, 0.2]), np.array([True, False]), math.inf)
-    assert (found.kept, found.recall) == (0, 0)
-    assert math.isnan(found.precision)
-    assert math.isnan(quality_of_cut(np.array([0.1]), np.array([False]), 0).recall)
-
-
 def test_what_is_no_probability_or_of_another_length_is_refused():
     with pytest.raises(ValueError, match="probabilities from"):
         reliability(np.array([0.5, 1.5]), np.array([True, False]))
     with pytest.raises(ValueError, match="2 rows, and the truth of 1"):
-        quality_of_cut(np.array([0.5, 1.5]), np.array([True]), 0)
+        reliability(np.array([0.5, 0.5]), np.array([True]))

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.stats import rankdata
 
-from selffilter.selecting.combine import moving_average, quantiles, rank_ensemble
+from selffilter.selecting.combine import quantiles, rank_ensemble
 
 NAN = np.nan
 COLUMNS = hnp.arrays(
@@ -35,23 +35,6 @@ def test_quantiles_do_not_know_the_scale(scores, scale):
     np.testing.assert_array_equal(quantiles(scale * scores.astype(np.float64)), quantiles(scores))
 
 
-def test_a_round_counts_half_as_much_as_the_one_a_half_life_later():
-    rounds = [np.array([0, 1.0]), np.array([10, 5.0]), np.array([0.1, 0.2])]
-    w = np.array([0.25, 0.5, 1])
-    expected = w @ [0.25, 0.75, 0.25] / w.sum()
-    np.testing.assert_allclose(moving_average(iter(rounds), 1.0), [expected, 1 - expected])
-    np.testing.assert_allclose(moving_average(rounds, 1e-9), quantiles(rounds[-1]))
-    np.testing.assert_allclose(moving_average(rounds, 1e9), [5 / 12, 7 / 12])
-
-
-def test_a_row_is_averaged_over_the_rounds_that_scored_it_and_the_latest_must_have():
-    rounds = [np.array([NAN, 1, 2]), np.array([3, NAN, 1]), np.array([0.0, 1, NAN])]
-    w = 0.5 ** np.arange(3)
-    first = (w[0] * 0.25 + w[1] * 0.75) / (w[0] + w[1])
-    second = (w[0] * 0.75 + w[2] * 0.25) / (w[0] + w[2])
-    np.testing.assert_allclose(moving_average(rounds, 1), [first, second, NAN], rtol=1e-6)
-
-
 def test_an_ensemble_is_of_quantiles_and_needs_all_of_them():
     a, b = np.array([1, 2, 3, NAN, 5]), np.array([-10, -1000, NAN, 0, -1])
     np.testing.assert_allclose(
@@ -66,10 +49,6 @@ def test_an_ensemble_is_of_quantiles_and_needs_all_of_them():
 def test_what_has_no_meaning_is_refused():
     one, two = np.zeros(1), np.zeros(2)
     for wrong in (
-        lambda: moving_average([], 1),
-        lambda: moving_average([one], 0),
-        lambda: moving_average([one], NAN),
-        lambda: moving_average([one, two], 1),
         lambda: rank_ensemble([]),
         lambda: rank_ensemble([one, two]),
         lambda: rank_ensemble([one, one], "median"),

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selffilter.config import GuardConfig
-from selffilter.selecting.guard import Alarm, Measured, Widening, check, widened
+from selffilter.selecting.guard import Alarm, Measured, Widening, check
 
 HEALTHY = Measured(
     rows=10_000,
@@ -81,11 +81,12 @@ class TestWidening:
         ],
     )
     def test_widens_what_the_alarm_is_about(self, name, diverse, keep):
-        assert widened(0.1, 0.4, [alarm(name)]) == pytest.approx((diverse, keep))
+        widening = Widening().after([alarm(name)])
+        assert widening.fractions(0.1, 0.4) == pytest.approx((diverse, keep))
 
     def test_without_alarms_changes_nothing(self):
-        assert widened(0.1, 0.4, []) == (0.1, 0.4)
         assert Widening().after([]) == Widening()
+        assert Widening().fractions(0.1, 0.4) == (0.1, 0.4)
 
     def test_is_one_step_a_round_however_many_alarms(self):
         every = [alarm(name) for name in ("coverage", "coverage", "entropy", "retention")]
@@ -98,7 +99,7 @@ class TestWidening:
         assert widening.fractions(0.1, 0.4) == pytest.approx((0.4, 0.5))
 
     def test_of_no_draw_begins_one_but_no_confident_share_is_made_of_nothing(self):
-        assert widened(0.0, 0.0, [alarm("rows")]) == (0.05, 0.0)
+        assert Widening().after([alarm("rows")]).fractions(0.0, 0.0) == (0.05, 0.0)
 
     @given(st.floats(0, 1), st.floats(0, 1), st.integers(0, 9), st.integers(0, 9))
     def test_never_narrows_and_never_goes_beyond_its_bounds(self, diverse, keep, draw, kept):

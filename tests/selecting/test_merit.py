@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selffilter.selecting.combine import moving_average, quantiles
+from selffilter.selecting.combine import quantiles
 from selffilter.selecting.merit import merit
 
 ALL = np.ones(5, bool)
@@ -50,14 +50,18 @@ def test_a_row_that_had_no_place_gets_one_among_the_fresh():
 
 
 @pytest.mark.parametrize("half_life", [0.5, 1.0, 3.0])
-def test_where_all_are_scored_each_round_the_memory_is_the_moving_average(half_life):
+def test_where_all_are_scored_each_round_a_place_counts_half_as_much_as_one_a_half_life_later(
+    half_life,
+):
     rng = np.random.default_rng(1)
     rounds = rng.normal(size=(4, 200)).astype(np.float32)
     before = None
     for count, scores in enumerate(rounds, start=1):
         fresh = np.ones(200, bool)
         before = merit(scores, fresh, before, half_life_rounds=half_life, rounds=count)
-    np.testing.assert_allclose(before, moving_average(rounds, half_life), atol=1e-6)
+    weight_R = 0.5 ** (np.arange(4)[::-1] / half_life)
+    expected = np.average([quantiles(scores) for scores in rounds], axis=0, weights=weight_R)
+    np.testing.assert_allclose(before, expected, atol=1e-6)
 
 
 def test_without_a_memory_the_latest_place_counts():

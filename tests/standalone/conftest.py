@@ -1,6 +1,5 @@
-"""DataComp's metadata on a small scale, and calls of the commands."""
+"""DataComp's metadata on a small scale."""
 
-import sys
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -9,31 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from selffilter.cli import main
 from selffilter.pool import uids
 from selffilter.pool.subset import read_subset
 
 SIZES = (130, 1, 169, 100)
 WIDTH = 24
-
-
-@pytest.fixture
-def call(monkeypatch, tmp_path, capsys):
-    """Return a call of the command line in tmp_path: exit code, output, errors."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["selffilter", *map(str, words)])
-        capsys.readouterr()
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return run
 
 
 def near(rows, seed, spread=0.35):

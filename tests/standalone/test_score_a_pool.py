@@ -27,18 +27,13 @@ from selffilter.store import read_json
 from selffilter.team import Team
 from selffilter.tracking.console import Screen
 
-MODEL = {
-    "embed_dim": 16,
-    "vision_cfg": {"image_size": 16, "layers": 1, "width": 16, "head_width": 8, "patch_size": 8},
-    "text_cfg": {"context_length": 12, "width": 16, "heads": 2, "layers": 1},
-}
 CPU = ("--accelerator", "cpu", "--workers", 0)
 
 
 @pytest.fixture
-def home(tmp_path, make_tar, picture):
+def home(tmp_path, make_tar, picture, tiny_vit):
     """Five shards of six; some samples have three captions, and three are unusable."""
-    (tmp_path / "test-score.json").write_text(json.dumps(MODEL))
+    (tmp_path / "test-score.json").write_text(json.dumps(tiny_vit))
     for shard in range(5):
         samples = []
         for place in range(6):

@@ -16,21 +16,14 @@ from selffilter.team import Team
 from selffilter.tracking.console import Screen
 
 BATCH, ROWS, IMAGES = 16, 80, 6
-MODEL = {
-    "embed_dim": 16,
-    "vision_cfg": {
-        "image_size": 16, "layers": 1, "width": 16, "head_width": 16, "patch_size": 8,
-    },
-    "text_cfg": {"context_length": 12, "width": 16, "heads": 2, "layers": 1},
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, write_pool):
+def finished(tmp_path_factory, write_pool, tiny_vit):
     """The run's folder; nobody may change it."""
     home = tmp_path_factory.mktemp("wandb-run")
     write_pool(home / "pool", ROWS)
-    (home / "vit.json").write_text(json.dumps(MODEL))
+    (home / "vit.json").write_text(json.dumps(tiny_vit))
     config = load_config(
         None,
         [

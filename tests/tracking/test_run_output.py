@@ -1,29 +1,19 @@
 """What `selffilter run` says: to a log, quietly, and to a program."""
 
 import json
-import sys
 
 import pytest
 
-from selffilter.cli import main
 from selffilter.store import read_json
 
 BATCH = 16
-MODEL = {
-    "embed_dim": 16,
-    "vision_cfg": {
-        "image_size": 16, "layers": 1, "width": 16, "head_width": 16, "patch_size": 8,
-    },
-    "text_cfg": {"context_length": 12, "width": 16, "heads": 2, "layers": 1},
-}  # fmt: skip
 
 
 @pytest.fixture
-def call(tmp_path, write_pool, monkeypatch, capsys):
+def call(call, tmp_path, write_pool, tiny_vit):
     """Return a call of `selffilter run` on a small pool: exit code, output, errors."""
-    monkeypatch.chdir(tmp_path)
     write_pool(tmp_path / "pool", 80)
-    (tmp_path / "vit.json").write_text(json.dumps(MODEL))
+    (tmp_path / "vit.json").write_text(json.dumps(tiny_vit))
     words = [
         f"rounds.samples_seen={6 * BATCH}", "rounds.count=2", "rounds.bootstrap_fraction=0.5",
         "select.probe_fraction=0", f"train.global_batch_size={BATCH}", "train.warmup_steps=1",
@@ -34,17 +24,7 @@ def call(tmp_path, write_pool, monkeypatch, capsys):
         "pool: {shards: [pool]}\nmodel: {name: vit.json}\nrounds: {fresh_weights_at: []}\n"
     )
 
-    def run(*more):
-        monkeypatch.setattr(sys, "argv", ["selffilter", "run", "it.yaml", *words, *more])
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return run
+    return lambda *more: call("run", "it.yaml", *words, *more)
 
 
 def test_a_log_has_lines_with_rate_and_the_table(call):

@@ -50,8 +50,3 @@ def open_datacomp(folder: Path, model: Model) -> Embeddings:
         for table in tables
     ]
     return Embeddings(folder, parts, {"format": "datacomp", "model": model})
-
-
-def similarity_column(model: Model) -> str:
-    """Return the name of the precomputed cosine of a model."""
-    return f"clip_{model}_similarity_score"

@@ -13,8 +13,6 @@ A model for the sigmoid loss is given the same formula at its own τ: its bias f
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -33,8 +31,3 @@ class NegClipLoss:
         own_B, to_text_B, to_image_B, count_B = log_sums(pairs, facts)
         log_mean_B = 0.5 * (to_text_B + to_image_B) - torch.log(count_B)
         return own_B - facts.temperature * log_mean_B
-
-
-def published_offset(batch_size: int, temperature: float) -> float:
-    """Return what to subtract from our score for the published log-*sum* form."""
-    return temperature * math.log(batch_size)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from selffilter.errors import UserError
-from selffilter.scoring.embeddings.datacomp import open_datacomp, similarity_column
+from selffilter.scoring.embeddings.datacomp import open_datacomp
 from tests.scoring.embeddings.written import datacomp
 
 WIDTH = 4
@@ -52,8 +52,8 @@ def test_uids_and_the_precomputed_cosines_come_row_by_row(parts, tmp_path):
     embeddings = open_datacomp(datacomp(tmp_path, parts), "b32")
     assert embeddings.uids()[:, 1].tolist() == [uid for part in parts for uid in part[3]]
     expected = np.concatenate([(i * t).sum(1) for _, i, t, _ in parts]).astype(np.float32)
-    np.testing.assert_array_equal(embeddings.column(similarity_column("b32")), expected)
-    given = embeddings.column(similarity_column("l14"))
+    np.testing.assert_array_equal(embeddings.column("clip_b32_similarity_score"), expected)
+    given = embeddings.column("clip_l14_similarity_score")
     np.testing.assert_array_equal(given, [np.nan, 1, 2, np.nan, 1, 2, 3, 4, np.nan])
     with pytest.raises(UserError, match="no column 'clip_b16' of numbers; it has uid, text"):
         embeddings.column("clip_b16")
