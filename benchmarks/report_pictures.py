@@ -1,8 +1,11 @@
-"""Take pictures of a run's report in a headless Chromium, as they stand in the documentation.
+"""Take pictures of pages in a headless Chromium, as they stand in the documentation.
 
 python benchmarks/report_pictures.py runs/demo-noise50-seed0 docs/figures
+python benchmarks/report_pictures.py runs/loop-* runs/uniform-* docs/figures
 
-Writes report_top.png, report_samples.png (light) and report_map.png (dark).
+Of one run its report: report_top.png, report_samples.png (light) and report_map.png (dark). Of
+several those of `selffilter compare`: compare_top.png, compare_curves.png (light) and
+compare_agreement.png (dark).
 """
 
 import io
@@ -14,33 +17,49 @@ from pathlib import Path
 
 from PIL import Image
 
+from selffilter.comparing.command import run_compare
 from selffilter.errors import UserError
 from selffilter.reporting.command import run_report
 from selffilter.store import write_atomically
 from selffilter.tracking.console import Screen
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-PICTURES = {  # name: the section alone (none: the page from its top), width, height, dark
+OF_A_REPORT = {  # name: the section alone (none: the page from its top), width, height, dark
     "top": (None, 1120, 690, False),
     "samples": ("samples", 1120, 800, False),
     "map": ("map", 1120, 480, True),
 }
+OF_A_COMPARISON = {
+    "top": (None, 1120, 860, False),
+    "curves": ("curves", 1120, 720, False),
+    "agreement": ("agreement", 1120, 620, True),
+}
 MOST_BYTES = 300_000
 
 
-def main(run: Path, out: Path) -> None:
+def main(runs: list[Path], out: Path) -> None:
     browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if browser is None:
         print(f"no pictures: none of {', '.join(BROWSERS)} is installed.")
         return
+    kind, pictures = ("report", OF_A_REPORT) if len(runs) == 1 else ("compare", OF_A_COMPARISON)
     with tempfile.TemporaryDirectory() as folder:
-        page = run_report(run, Path(folder) / "report.html", samples=24, screen=Screen())
-        for name, where in PICTURES.items():
+        page = write_page(runs, Path(folder))
+        for name, where in pictures.items():
             image = take(browser, page, Path(folder) / name, *where)
-            path = out / f"report_{name}.png"
+            path = out / f"{kind}_{name}.png"
             data = small(image)
             write_atomically(path, lambda file, data=data: file.write(data))
             print(f"wrote {path}: {len(data):,} bytes")
+
+
+def write_page(runs: list[Path], folder: Path) -> Path:
+    if len(runs) == 1:
+        return run_report(runs[0], folder / "report.html", samples=24, screen=Screen())
+    run_compare(
+        runs, folder, round_=None, metric=None, samples=0, as_json=False, screen=Screen(quiet=True)
+    )
+    return folder / "compare.html"
 
 
 def take(
@@ -82,4 +101,5 @@ def small(image) -> bytes:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    *named, folder = map(Path, sys.argv[1:])
+    main(named, folder)

@@ -1,4 +1,4 @@
-"""`selffilter compare`: from paths to tables, ``compare.json`` and pictures."""
+"""`selffilter compare`: from paths to tables, a page, ``compare.json`` and pictures."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from selffilter.comparing.gather import Gathered, gather
+from selffilter.comparing.gather import Gathered, ShowBar, gather
 from selffilter.comparing.sides import open_sides
 from selffilter.comparing.tables import tables
 from selffilter.errors import UserError
 from selffilter.progress import Bar, NoBar
-from selffilter.store import write_json
+from selffilter.store import write_json, write_text
 from selffilter.tracking.console import Screen
 
 _MANY_SHARDS = 64
@@ -36,10 +36,10 @@ def run_compare(
 
     Args:
         paths: Run directories and subset files.
-        out: Where ``compare.json`` and the pictures go; None: nowhere.
+        out: Where ``compare.html``, ``compare.json`` and the pictures go; None: nowhere.
         round_: Whose selection, of the runs; None: the last of each.
-        metric: Of the evaluation sets, for the picture; None: the first of each.
-        samples: How many a contact sheet shows; 0: no sheets.
+        metric: Of the evaluation sets, for page and pictures; None: the first of each.
+        samples: How many a contact sheet shows, on the page fewer if need be; 0: no sheets.
         as_json: Print JSON instead of tables.
         screen: Where progress and notes go.
 
@@ -52,8 +52,8 @@ def run_compare(
     def bar(title: str, total: int) -> AbstractContextManager[Bar]:
         return screen.bar(title, total) if total >= _MANY_SHARDS else nullcontext(NoBar())
 
-    found = gather(open_sides(paths, round_), bar)
-    written = [] if out is None else _write(found, out, metric, samples)
+    found = gather(open_sides(paths, round_), bar, metric)
+    written = [] if out is None else _write(found, out, metric, samples, bar)
     if as_json:
         print(json.dumps(found.record(), indent=2))
     else:
@@ -68,7 +68,9 @@ def run_compare(
         screen.say(f"wrote {path}")
 
 
-def _write(found: Gathered, out: Path, metric: str | None, samples: int) -> list[Path]:
+def _write(
+    found: Gathered, out: Path, metric: str | None, samples: int, bar: ShowBar
+) -> list[Path]:
     """Write what can be written; what cannot is noted. ``compare.json`` comes last."""
     written = _figures(found, out, metric)
     if samples:
@@ -77,9 +79,21 @@ def _write(found: Gathered, out: Path, metric: str | None, samples: int) -> list
         sheets, why_not = draw_sheets(found.sides, out, samples)
         written += sheets
         found.notes.extend(why_not)
+    written.append(_page(found, out, metric, samples, bar))
     record = found.record() | {"files": [path.name for path in written]}
     write_json(out / "compare.json", record)
     return [out / "compare.json", *written]
+
+
+def _page(found: Gathered, out: Path, metric: str | None, samples: int, bar: ShowBar) -> Path:
+    from selffilter.comparing.disputed import MOST_TILES, disputed_samples
+    from selffilter.comparing.page.page import compare_page
+
+    with bar("read samples", MOST_TILES if samples else 0) as shown:
+        sheets = disputed_samples(found.arms, samples, found.notes, shown.advance)
+    path = out / "compare.html"
+    write_text(path, compare_page(found, sheets, metric))
+    return path
 
 
 def _figures(found: Gathered, out: Path, metric: str | None) -> list[Path]:

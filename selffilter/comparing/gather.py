@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
-from selffilter.comparing.numbers import Row, round_numbers
+from selffilter.comparing.agreement import Agreement, agreement
+from selffilter.comparing.arm_numbers import Measure, measure_record, measures_of, paired
+from selffilter.comparing.arms import Arm, arm_differences, arms_of
+from selffilter.comparing.favours import Favours, favours_of, favours_record
+from selffilter.comparing.records import alarms_of, environment_differences
 from selffilter.comparing.rounds import Alike, common_rounds, compare_round
 from selffilter.comparing.sides import Side, shards_of
 from selffilter.config import differences
 from selffilter.pool import multiset
 from selffilter.progress import Bar, NoBar
-from selffilter.store import read_json
+from selffilter.run_numbers import Row, round_numbers
+from selffilter.store import read_object
 
 ShowBar = Callable[[str, int], AbstractContextManager[Bar]]
 _NAMES = ("name", "runs_dir")
@@ -52,6 +58,13 @@ class Gathered:
         numbers: Letter of each run → its evaluations and rounds: see `round_numbers`.
         config: Field in which runs differ → its value in each run, in their order.
         compute: Letter of each finished run → what its training has cost.
+        arms: Runs that differ in their seed alone, together; each subset by itself.
+        arm_config: Field in which arms of runs differ → its value in each of these, in their order.
+        agreement: By how many sides what is kept, and how far arms agree with themselves.
+        measures: Final numbers of the arms over their seeds.
+        favours: How often groups are selected by each arm.
+        alarms: Letter of each run → the guard's alarms.
+        environment: What runs were made with that differs: name → its value in each run.
         notes: What could not be compared, and why.
     """
 
@@ -64,6 +77,13 @@ class Gathered:
     numbers: dict[str, list[Row]]
     config: dict[str, list[Any]]
     compute: dict[str, dict[str, Any]]
+    arms: list[Arm]
+    arm_config: dict[str, list[Any]]
+    agreement: Agreement
+    measures: list[Measure]
+    favours: list[Favours]
+    alarms: dict[str, list[dict[str, Any]]]
+    environment: dict[str, list[Any]]
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -96,18 +116,37 @@ class Gathered:
             "numbers": self.numbers,
             "config": self.config,
             "compute": self.compute,
+            "arms": [
+                {
+                    "arm": arm.number,
+                    "name": arm.name,
+                    "sides": [side.letter for side in arm.sides],
+                    "seeds": list(arm.seeds),
+                    "by_seed": list(arm.by_seed),
+                }
+                for arm in self.arms
+            ],
+            "arm_config": self.arm_config,
+            "agreement": self.agreement.record(),
+            "measures": [measure_record(measure, self.arms) for measure in self.measures],
+            "groups": [favours_record(found) for found in self.favours],
+            "alarms": self.alarms,
+            "environment": self.environment,
             "notes": self.notes,
         }
 
 
 def gather(
-    sides: Sequence[Side], bar: ShowBar = lambda title, total: nullcontext(NoBar())
+    sides: Sequence[Side],
+    bar: ShowBar = lambda title, total: nullcontext(NoBar()),
+    metric: str | None = None,
 ) -> Gathered:
     """Compare sides.
 
     Args:
         sides: Two at least.
         bar: Shows progress over so many shards.
+        metric: Of evaluation sets; None: see `measures_of`.
 
     Raises:
         UserError: If a run's tables are not whole.
@@ -116,16 +155,35 @@ def gather(
     runs = [side for side in sides if side.run is not None]
     pairs = [_pair(a, b, bar, notes) for a, b in combinations(runs, 2)]
     kept = [side.kept for side in sides]
+    chosen = multiset.compare([side.chosen for side in sides])
+    arms = arms_of(sides)
+    numbers = {side.letter: list(round_numbers(side.run.store)) for side in runs if side.run}
+    spearman = {
+        (pair.a.letter, pair.b.letter): pair.rounds[-1]["spearman"]
+        for pair in pairs
+        if pair.rounds and pair.rounds[-1]["spearman"] is not None
+    }
+    measures = measures_of(arms, numbers, metric)
+    if _lack_intervals(measures, arms):
+        missing = "scipy is missing: pip install 'selffilter[experiments]'"
+        notes.append(f"no intervals of differences: {missing}.")
     return Gathered(
         list(sides),
         multiset.compare(kept),
-        multiset.compare([side.chosen for side in sides]),
+        chosen,
         len(multiset.intersect(kept)),
         len(multiset.union(kept)),
         pairs,
-        {side.letter: list(round_numbers(side.run.store)) for side in runs if side.run},
+        numbers,
         config_differences(runs),
         {side.letter: found for side in runs if (found := _compute(side, notes)) is not None},
+        arms,
+        arm_differences(arms),
+        agreement(arms, sides, chosen.jaccard_KK, spearman),
+        measures,
+        favours_of(arms),
+        {side.letter: alarms_of(side) for side in runs},
+        environment_differences(runs),
         notes,
     )
 
@@ -142,6 +200,11 @@ def config_differences(runs: Sequence[Side]) -> dict[str, list[Any]]:
             if key not in _NAMES:
                 found.setdefault(key, [first] * len(configs))[k] = value
     return dict(sorted(found.items()))
+
+
+def _lack_intervals(measures: Sequence[Measure], arms: Sequence[Arm]) -> bool:
+    found = [x.difference for measure in measures for x in paired(measure, arms)]
+    return any(x.seeds > 1 and math.isnan(x.t_interval[0]) for x in found)
 
 
 def _pair(a: Side, b: Side, bar: ShowBar, notes: list[str]) -> Pair:
@@ -170,7 +233,7 @@ def _compute(side: Side, notes: list[str]) -> dict[str, Any] | None:
     if not path.exists():
         notes.append(f"{side.label} is not finished: what it has cost is not known.")
         return None
-    found: dict[str, Any] = read_json(path)
+    found: dict[str, Any] = read_object(path)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -9,22 +10,27 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from selffilter.comparing.arm_numbers import Measure, main_metric, paired, plus_minus, points
 from selffilter.comparing.gather import Gathered, Pair
-from selffilter.comparing.numbers import Row
 from selffilter.comparing.sides import Side
 from selffilter.pool.multiset import Comparison
 
+_MOST_COLUMNS = 9
+"""Of numbers of rounds: more are a table for each number."""
+_MOST_GROUPS = 3
+"""Of a grouping."""
 _MOST_PAIRS = 6
 """More of them are not spelt out on the terminal; ``compare.json`` has them all."""
 _OF_A_ROUND = (("precision", "precision"), ("auc", "AUC"), ("overlap", "overlap"))
 _SHOWN_OF_A_SET = ("mean_per_class_recall", "mean_reciprocal_rank")
-_COMPUTE = (
+COMPUTE = (
     ("samples_seen", "samples seen"),
     ("training_flops", "FLOPs of training"),
     ("scoring_passes", "scoring passes used"),
     ("scoring_flops", "FLOPs of scoring"),
     ("clean_share", "clean share of samples seen"),
 )
+"""What a run has cost: key of its account, and what it is."""
 
 
 def tables(found: Gathered) -> Iterator[Table]:
@@ -38,7 +44,9 @@ def tables(found: Gathered) -> Iterator[Table]:
     both = [p for p in found.pairs if p.a.keeps_by_score and p.b.keeps_by_score and p.rounds]
     yield from (_rounds_of_pair(pair) for pair in both[:_MOST_PAIRS])
     if len(runs) > 1:
-        yield from _some(_on_the_way(found), _finals(found), _compute(found), _config(found))
+        yield from _some(*_on_the_way(found))
+        shown = (_finals, _arms, _differences, _alarms, _groups, _compute, _config)
+        yield from _some(*(make(found) for make in shown))
 
 
 def matrix(title: str, sides: Sequence[Side], found: Comparison) -> Table:
@@ -47,11 +55,6 @@ def matrix(title: str, sides: Sequence[Side], found: Comparison) -> Table:
     for side, row in zip(sides, found.jaccard_KK.tolist(), strict=True):
         _add(table, [side.label, *(f"{x:.3f}" for x in row)])
     return table
-
-
-def main_metric(rows: Sequence[Row], set_: str) -> str:
-    """Return the metric that stands first in the records of an evaluation set; "": none."""
-    return next((row["metric"] for row in rows if row["set"] == set_), "")
 
 
 def confident_title(sides: Sequence[Side]) -> str:
@@ -64,6 +67,11 @@ def sets_of(found: Gathered) -> list[str]:
     """Return the evaluation sets that some run was evaluated on."""
     names = (row["set"] for rows in found.numbers.values() for row in rows if row["set"])
     return list(dict.fromkeys(names))
+
+
+def cost(key: str, value: Any) -> str:
+    """Write a number of what a run has cost."""
+    return _number(value, ".3g" if "flops" in key else ".3f" if key == "clean_share" else ",")
 
 
 def _sides(found: Gathered) -> Table:
@@ -115,7 +123,7 @@ def _rounds_of_pair(pair: Pair) -> Table:
     return table
 
 
-def _on_the_way(found: Gathered) -> Table:
+def _on_the_way(found: Gathered) -> Iterator[Table]:
     """Set the runs' rounds beside each other, where the summaries have more than their counts."""
     values = {
         (row["metric"], letter, row["round"]): row["value"]
@@ -123,15 +131,33 @@ def _on_the_way(found: Gathered) -> Table:
         for row in rows
         if row["set"] is None
     }
-    shown = [(key, name) for key, name in _OF_A_ROUND if any(key == known[0] for known in values)]
-    columns = [(key, name, letter) for key, name in shown for letter in found.numbers]
-    heads = ["round", *(f"{letter} {name}" for _, name, letter in columns)]
-    table = _table("On the way", heads)
-    for round_ in sorted({round_ for *_, round_ in values}):
-        cells = [_number(values.get((key, letter, round_))) for key, _, letter in columns]
-        if any(cell != "–" for cell in cells):
-            _add(table, [str(round_), *cells], left=0)
-    return table
+    columns = [
+        (key, name, letter)
+        for key, name in _OF_A_ROUND
+        for letter in found.numbers
+        if any((key, letter) == known[:2] for known in values)
+    ]
+    several = len(columns) > _MOST_COLUMNS
+    for shown in _by_name(columns) if several else [columns]:
+        title = f"On the way: {shown[0][1]}" if several else "On the way"
+        heads = [letter if several else f"{letter} {name}" for _, name, letter in shown]
+        table = _table(title, ["round", *heads])
+        for round_ in sorted({round_ for *_, round_ in values}):
+            cells = [_number(values.get((key, letter, round_))) for key, _, letter in shown]
+            if any(cell != "–" for cell in cells):
+                _add(table, [str(round_), *cells], left=0)
+        yield table
+
+
+_Column = tuple[str, str, str]
+
+
+def _by_name(columns: Sequence[_Column]) -> list[list[_Column]]:
+    return [
+        some
+        for key, _ in _OF_A_ROUND
+        if (some := [column for column in columns if column[0] == key])
+    ]
 
 
 def _finals(found: Gathered) -> Table:
@@ -150,19 +176,78 @@ def _finals(found: Gathered) -> Table:
     return table
 
 
+def _arms(found: Gathered) -> Table:
+    """Set arms beside each other; of one seed each, they are said already."""
+    title = "Arms: runs that differ in their seed alone (mean ± standard deviation over seeds)"
+    arms = [arm for arm in found.arms if arm.is_runs]
+    table = _table(title, ["", "runs", "seeds", *(_head(m) for m in found.measures)])
+    if any(len(arm.sides) > 1 for arm in arms):
+        for arm in arms:
+            cells = [plus_minus(m.spreads.get(arm.number), percent=m.percent)
+                     for m in found.measures]  # fmt: skip
+            seeds = " ".join(map(str, arm.seeds))
+            _add(table, [arm.name, arm.letters, seeds, *cells], left=3)
+    return table
+
+
+def _differences(found: Gathered) -> Table:
+    table = _table("Differences, seed by seed", ["", "", "seeds", "difference", "95 % (t)"])
+    name = {arm.number: arm.name for arm in found.arms}
+    for measure in found.measures:
+        for one in paired(measure, found.arms):
+            low, high = (points(x, measure.percent) for x in one.difference.t_interval)
+            if one.difference.seeds > 1:
+                interval = "–" if math.isnan(one.difference.t_interval[0]) else f"{low} to {high}"
+                cells = [f"{name[one.of]} − {name[one.versus]}", _head(measure)]
+                mean = points(one.difference.mean, measure.percent)
+                _add(table, [*cells, str(one.difference.seeds), mean, interval], left=2)
+    return table
+
+
+def _head(measure: Measure) -> str:
+    return measure.title + " (%)" * measure.percent
+
+
+def _alarms(found: Gathered) -> Table:
+    table = _table("The guard's alarms", ["", "rounds", "bounds not kept"])
+    for side in found.runs:
+        if alarms := found.alarms[side.letter]:
+            rounds = " ".join(str(r) for r in dict.fromkeys(alarm["round"] for alarm in alarms))
+            names = ", ".join(dict.fromkeys(alarm["name"] for alarm in alarms))
+            _add(table, [side.label, rounds, names], left=3)
+    return table
+
+
+def _groups(found: Gathered) -> Table:
+    """Name the groups where arms differ most; an average row is selected 1 time."""
+    arms = [arm for arm in found.arms if arm.is_runs]
+    title = "Selected, relative to the average row: groups where arms differ most"
+    table = _table(title, ["", "rows", *(arm.name for arm in arms)])
+    for favours in found.favours:
+        for group in favours.shown[:_MOST_GROUPS]:
+            rates = [plus_minus(group.rates.get(a.number), percent=False, places=2) for a in arms]
+            _add(table, [f"{favours.grouping}: {group.name}", f"{group.rows:,}", *rates])
+    return table
+
+
 def _compute(found: Gathered) -> Table:
     table = _table("What it has cost", ["", *found.compute])
-    for key, name in _COMPUTE:
+    for key, name in COMPUTE:
         values = [spent.get(key) for spent in found.compute.values()]
         if any(value is not None for value in values):
-            spec = ".3g" if "flops" in key else ".3f" if key == "clean_share" else ","
-            _add(table, [name, *(_number(value, spec) for value in values)])
+            _add(table, [name, *(cost(key, value) for value in values)])
     return table
 
 
 def _config(found: Gathered) -> Table:
-    table = _table("Where their configs differ", ["", *(side.letter for side in found.runs)])
-    for key, values in found.config.items():
+    """Name the fields; by arms where these are fewer than the runs."""
+    arms = [arm for arm in found.arms if arm.is_runs]
+    if len(arms) < len(found.runs):
+        heads, fields = [arm.name for arm in arms], found.arm_config
+    else:
+        heads, fields = [side.letter for side in found.runs], found.config
+    table = _table("Where their configs differ", ["", *heads])
+    for key, values in fields.items():
         _add(table, [key, *(str(value) for value in values)], left=len(values) + 1)
     return table
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from selffilter.comparing.numbers import Row, final_numbers, last_selection, round_numbers
 from selffilter.experiments.grid import END, Cell
 from selffilter.experiments.planned import Grid
+from selffilter.run_numbers import Row, final_numbers, last_selection, round_numbers
 from selffilter.store import read_json
 
 _CELL = [

@@ -8,15 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from selffilter.experiments.analysis import (
-    Difference,
-    GapClosed,
-    Spread,
-    Values,
-    gap_closed,
-    paired_difference,
-    spread,
-)
+from selffilter.comparing.seeds import Difference, Spread, Values, paired_difference, spread
+from selffilter.experiments.analysis import GapClosed, gap_closed
 from selffilter.experiments.controls import LOOP
 from selffilter.store import without_nan
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from selffilter.experiments.analysis import CONFIDENCE, FEW_SEEDS, GAP_IN_STANDARD_ERRORS
+from selffilter.comparing.seeds import CONFIDENCE, FEW_SEEDS
+from selffilter.experiments.analysis import GAP_IN_STANDARD_ERRORS
 from selffilter.experiments.collecting import collect
 from selffilter.experiments.comparing import Line, compare, is_asked
 from selffilter.experiments.controls import LOOP

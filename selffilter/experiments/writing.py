@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from selffilter.experiments.analysis import FEW_SEEDS, Difference, GapClosed, Spread
+from selffilter.comparing.seeds import FEW_SEEDS, Difference, Spread
+from selffilter.experiments.analysis import GapClosed
 from selffilter.experiments.comparing import Line
 
 

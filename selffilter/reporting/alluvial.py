@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from selffilter.reporting.axes import brief, chart, label
+from selffilter.reporting.axes import chart, label, whole
 from selffilter.reporting.flow import FATES, Flow
 from selffilter.reporting.markup import Child, Markup, element
 
@@ -40,12 +40,8 @@ def alluvial(flow: Flow) -> Markup:
             )  # fmt: skip
             if size >= 9:
                 at, anchor = (x + _BAR + 4, "start") if place == rounds - 1 else (x - 4, "end")
-                drawn.append(label(at, y + size / 2 + 3.5, _short(rows), anchor))
+                drawn.append(label(at, y + size / 2 + 3.5, whole(rows), anchor))
     return chart(_in_words(flow), drawn, width=width, height=height)
-
-
-def _short(rows: int) -> str:
-    return f"{rows:,}" if rows < 1_000_000 else brief(rows)
 
 
 def _x(place: int) -> float:

@@ -54,6 +54,11 @@ def brief(value: float) -> str:
     return signed(value, ".4g")
 
 
+def whole(count: int) -> str:
+    """Write a count: 7,139, but from a million on 1.28M."""
+    return f"{count:,}" if count < 1_000_000 else brief(count)
+
+
 def signed(value: float, spec: str = ".3g") -> str:
     """Write a number with a minus sign, not a hyphen."""
     return format(value, spec).replace("-", "−")

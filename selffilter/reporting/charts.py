@@ -8,16 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selffilter.reporting.axes import Axes, chart, label, widened
+from selffilter.reporting.marks import colour_of, kind_of, marker
 from selffilter.reporting.markup import Child, Markup, element, joined
 from selffilter.reporting.progress_of_run import Panel, Progress
 
-_KINDS = ("a", "b", "c")
-"""Classes of the lines of a chart: colour, dashes and marker come from the style and from here."""
 _LABELLED_ROUNDS = 12
 
 
 def key(entries: Sequence[tuple[str, str]]) -> Markup:
-    """Return a legend: (class of the mark, name) each."""
+    """Return a legend: (class of the mark, name) each; lines have "line" and their kind."""
     return element(
         "p",
         [
@@ -36,28 +35,25 @@ def key(entries: Sequence[tuple[str, str]]) -> Markup:
 
 def _sample(kind: str) -> Markup:
     if kind.startswith("line"):
-        *_, letter = kind.split()
-        return joined(element("path", d="M0 5H18", class_=kind), _marker(letter, 9.0, 5.0))
+        *_, mark = kind.split()
+        line = element("path", d="M0 5H18", class_=f"line {colour_of(mark)}")
+        return joined(line, marker(mark, 9.0, 5.0))
     if kind == "cross":
         return element("path", d="M5 1l8 8m0 -8l-8 8", class_="cross")
     return element("rect", x=2, y=0, width=14, height=10, class_=kind)
-
-
-def _marker(letter: str, x: float, y: float) -> Markup:
-    """Draw a circle, a square or a triangle: told apart without colours."""
-    if letter == "b":
-        return element("rect", x=x - 2.6, y=y - 2.6, width=5.2, height=5.2, class_="dot b")
-    if letter == "c":
-        return element("path", d=f"M{x:.1f} {y - 3.4:.1f}l3.2 5.6h-6.4z", class_="dot c")
-    return element("circle", cx=x, cy=y, r=2.8, class_=f"dot {letter}")
 
 
 # --- curves ---------------------------------------------------------------------------------
 
 
 def curves(panel: Panel, progress: Progress) -> Markup:
-    """Draw curves over the samples seen, with the rounds' boundaries."""
+    """Draw curves over the samples seen, with the rounds' boundaries.
+
+    Behind a curve lies its band; the ones that it is the mean of are thin.
+    """
     values = [value for line in panel.lines for _, value in line.points]
+    values += [value for ln in panel.lines for one in ln.singles for _, value in one]
+    values += [value for line in panel.lines for ends in line.band for value in ends]
     spread = [
         value + side * 2 * error
         for line in panel.lines
@@ -68,8 +64,19 @@ def curves(panel: Panel, progress: Progress) -> Markup:
     axes = Axes.over((0.0, float(progress.samples)), (low, high))
     one_kind = len({line.name for line in panel.lines}) == 1
     drawn: list[Child] = []
+    for line in panel.lines:
+        if line.band:
+            there = [(x, high) for (x, _), (_, high) in zip(line.points, line.band, strict=True)]
+            back = [(x, low) for (x, _), (low, _) in zip(line.points, line.band, strict=True)]
+            area = axes.path([*there, *back[::-1]]) + "Z"
+            drawn.append(element("path", d=area, class_=f"around {colour_of(line.kind)}"))
+        drawn += [
+            element("path", d=axes.path(one), class_=f"thin {colour_of(line.kind)}")
+            for one in line.singles
+        ]
     for number, line in enumerate(panel.lines):
-        letter = _KINDS[0 if one_kind else number % len(_KINDS)]
+        kind = line.kind or kind_of(0 if one_kind else number)
+        letter = colour_of(kind)
         few = len(line.points) <= 24
         drawn += [
             element(
@@ -80,7 +87,7 @@ def curves(panel: Panel, progress: Progress) -> Markup:
         ]  # fmt: skip
         drawn.append(element("path", d=axes.path(line.points), class_=f"line {letter}"))
         if few:
-            drawn += [_marker(letter, axes.x(x), axes.y(y)) for x, y in line.points]
+            drawn += [marker(kind, axes.x(x), axes.y(y)) for x, y in line.points]
     words = "; ".join(f"{ln.name} from {ln.points[0][1]:.3g} to {ln.points[-1][1]:.3g}"
                       for ln in panel.lines)  # fmt: skip
     return chart(

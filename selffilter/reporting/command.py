@@ -7,15 +7,16 @@ from pathlib import Path
 
 from selffilter.errors import UserError
 from selffilter.progress import Bar, NoBar
-from selffilter.reporting.found import find_out
+from selffilter.reporting.found import Found, find_out
 from selffilter.reporting.page import page
+from selffilter.reporting.shell import MOST_BYTES
 from selffilter.reporting.story import state
 from selffilter.run_on_disk import RunOnDisk
 from selffilter.store import write_text
 from selffilter.tracking.console import Screen
 
 MOST_SAMPLES = 60
-"""Of a sheet: ten sheets of so many leave each picture 4 kB and the page below its bound."""
+"""Of a sheet: ten sheets of so many leave each picture 4 kB."""
 _MANY = 64
 
 
@@ -44,10 +45,20 @@ def run_report(run_dir: Path, out: Path | None, *, samples: int, screen: Screen)
     def bar(title: str, total: int) -> AbstractContextManager[Bar]:
         return screen.bar(title, total) if total >= _MANY else nullcontext(NoBar())
 
-    found = find_out(run, samples, bar)
-    write_text(path, page(found))
+    found, text = _bounded(find_out(run, samples, bar), samples)
+    write_text(path, text)
     for note in found.notes:
         screen.say(f"note: {note}")
     screen.say(f"{run_dir}: {state(found)}")
     screen.say(f"wrote {path}")
     return path
+
+
+def _bounded(found: Found, samples: int) -> tuple[Found, str]:
+    """Return the page, with fewer samples if it would have too many bytes; and what it shows."""
+    shown, text = found, page(found)
+    while len(text.encode()) > MOST_BYTES and shown.sheets:
+        samples //= 2
+        shown = found.showing(samples)
+        text = page(shown)
+    return shown, text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selffilter.comparing.numbers import round_summary
 from selffilter.errors import UserError
 from selffilter.evaluation.truth import Truth
 from selffilter.randomness import draw
@@ -23,8 +22,9 @@ from selffilter.reporting.shapes import Shape, shapes_of
 from selffilter.reporting.sheets import Sheet, choose_sheets
 from selffilter.reporting.thumbnails import Tile, read_tiles
 from selffilter.reporting.words import MOST_CAPTIONS, Words, find_words, read_captions
+from selffilter.run_numbers import round_summary
 from selffilter.run_on_disk import RunOnDisk
-from selffilter.store import read_json
+from selffilter.store import read_object
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,15 @@ class Found:
         assert self.drawn is not None
         return np.stack([self.drawn.quantile_S(place) for place in range(len(self.drawn.rounds))])
 
+    def showing(self, samples: int) -> Found:
+        """Return the same with at most so many samples a sheet, which are among those of now."""
+        if self.drawn is None or not self.sheets:
+            return self
+        seed = self.run.config.seed
+        sheets = choose_sheets(self.drawn, samples, seed, self.clean_S) if samples else []
+        note = f"The page would have more than 5 MB: a sheet shows at most {samples} samples."
+        return replace(self, sheets=sheets, notes=[*self.notes, note])
+
     @property
     def selections(self) -> list[dict[str, Any]]:
         """The summaries of the rounds that have selected."""
@@ -93,8 +102,8 @@ def find_out(run: RunOnDisk, samples: int, bar: ShowBar) -> Found:
         run,
         progress_of(run),
         [round_summary(run.store, round_) for round_ in run.store.rounds()],
-        read_json(run.store.root / "environment.json"),
-        read_json(account) if account.exists() else None,
+        read_object(run.store.root / "environment.json"),
+        read_object(account) if account.exists() else None,
     )
     return _with_rows(begun, samples, bar) if run.done("select") else begun
 

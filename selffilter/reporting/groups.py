@@ -9,8 +9,7 @@ import pyarrow.compute as pc
 
 from selffilter.plain_text import clipped
 from selffilter.run_on_disk import RunOnDisk
-from selffilter.stages.watching import RATES
-from selffilter.tables import read_table
+from selffilter.tables import RATES, read_table
 
 _MOST_GROUPS = 9
 _NAME_CHARS = 40

@@ -7,13 +7,21 @@ from typing import Any
 
 from selffilter.plain_text import clipped
 from selffilter.reporting.axes import signed
-from selffilter.reporting.markup import Markup, element
+from selffilter.reporting.markup import Child, Markup, element
 
 _VALUE_CHARS = 200
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Markup:
-    """Return a table of numbers, in a box that can be scrolled if the screen is narrow."""
+def table(
+    heads: Sequence[Child], rows: Sequence[Sequence[Child]], kind: str | None = None
+) -> Markup:
+    """Return a table of numbers, in a box that can be scrolled if the screen is narrow.
+
+    Args:
+        heads: Of the columns.
+        rows: Cells.
+        kind: A class of the style, for tables of something else.
+    """
     return element(
         "div",
         element(
@@ -23,6 +31,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Markup:
                 "tbody",
                 [element("tr", [element("td", cell) for cell in row]) for row in rows],
             ),
+            class_=kind,
         ),
         class_="scroll",
         tabindex=0,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from selffilter.randomness import hash_rows
 from selffilter.reporting.draw_of_rows import Drawn
 from selffilter.run_on_disk import RunOnDisk
 from selffilter.selecting.combine import quantiles
@@ -60,7 +61,8 @@ def lay_out(run: RunOnDisk, drawn: Drawn, most: int = MOST_POINTS) -> Plane | No
     can be looked into.
     """
     base = np.flatnonzero(drawn.base_S)
-    chosen = base[np.argsort(_order(drawn.rows_S[base], run.config.seed), kind="stable")[:most]]
+    order = np.argsort(hash_rows(drawn.rows_S[base], run.config.seed, "map"), kind="stable")
+    chosen = base[order[:most]]
     chosen.sort()
     if (found := _by_embeddings(run, drawn, chosen)) is not None:
         return found
@@ -72,12 +74,6 @@ def lay_out(run: RunOnDisk, drawn: Drawn, most: int = MOST_POINTS) -> Plane | No
         return None
     xy = np.stack([x[there], y[there]], axis=1)
     return Plane(chosen[there], xy, of_embeddings=False, explained=float("nan"))
-
-
-def _order(rows: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
-    from selffilter.randomness import hash_rows
-
-    return hash_rows(rows, seed, "map")
 
 
 def _by_embeddings(run: RunOnDisk, drawn: Drawn, chosen: NDArray[np.int64]) -> Plane | None:

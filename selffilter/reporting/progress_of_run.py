@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from selffilter.comparing.numbers import round_numbers
 from selffilter.planning import round_steps
+from selffilter.run_numbers import round_numbers
 from selffilter.run_on_disk import RunOnDisk, number
 from selffilter.store import iterate_jsonl
 
@@ -16,12 +16,19 @@ _MOST_SETS = 6
 _FIRST_OF_A_SET = ("mean_per_class_recall", "acc1", "image_retrieval_recall@5", "jaccard")
 """Which metrics of an evaluation set are drawn, if it has them; else its first."""
 
+ZERO_SHOT = "zero-shot"
+"""The note of panels of evaluations."""
+
 Point = tuple[float, float]
 
 _ROUND_PANELS: tuple[tuple[str, dict[str, str], str, tuple[float, float] | None], ...] = (
     (
         "against the planted truth",
-        {"auc": "AUC of the scores", "precision": "right pairs among the confident"},
+        {
+            "auc": "AUC of the scores",
+            "precision": "right pairs among the confident",
+            "recall": "right pairs that are confident",
+        },
         "neither scoring nor selecting sees it",
         (0, 1),
     ),
@@ -59,11 +66,17 @@ class Line:
         name: What it is.
         points: (samples seen, value), ascending.
         errors: Standard error of each value; empty: not known.
+        kind: Of its mark, see `marks.kind_of`; "": by its place in the panel.
+        band: (low, high) around each value; empty: none.
+        singles: Curves that it is the mean of.
     """
 
     name: str
     points: list[Point]
     errors: list[float] = field(default_factory=list)
+    kind: str = ""
+    band: list[tuple[float, float]] = field(default_factory=list)
+    singles: list[list[Point]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -98,14 +111,19 @@ class Progress:
     samples: int
 
 
-def progress_of(run: RunOnDisk) -> Progress:
-    """Read the curves of a run, finished or not."""
+def progress_of(run: RunOnDisk, metric: str | None = None) -> Progress:
+    """Read the curves of a run, finished or not.
+
+    Args:
+        run: The run.
+        metric: Which of an evaluation set's is drawn, where it has that; None: a choice.
+    """
     config = run.config
     batch = config.train.global_batch_size
     trained = set(run.done("train"))
     steps = round_steps(config)
     boundaries = [(s.round, s.end * batch) for s in steps if s.round in trained]
-    panels = [*_of_training(run), *_of_evaluations(run), *_of_rounds(run)]
+    panels = [*_of_training(run), *_of_evaluations(run, metric), *_of_rounds(run)]
     return Progress(panels, boundaries, steps[-1].end * batch)
 
 
@@ -141,7 +159,7 @@ def _of_training(run: RunOnDisk) -> list[Panel]:
     return [Panel("training loss, nats", lines, note)] if lines else []
 
 
-def _of_evaluations(run: RunOnDisk) -> list[Panel]:
+def _of_evaluations(run: RunOnDisk, metric: str | None) -> list[Panel]:
     by_set: dict[str, dict[str, list[Point]]] = {}
     for row in round_numbers(run.store):
         if row["set"] is not None and row["samples_seen"] is not None:
@@ -149,10 +167,11 @@ def _of_evaluations(run: RunOnDisk) -> list[Panel]:
             point = (float(row["samples_seen"]), 100 * row["value"])
             metrics.setdefault(row["metric"], []).append(point)
     panels = []
-    for name, metrics in list(by_set.items())[:_MOST_SETS]:
-        shown = [metric for metric in _FIRST_OF_A_SET if metric in metrics] or list(metrics)[:1]
+    for set_, metrics in list(by_set.items())[:_MOST_SETS]:
+        asked = _FIRST_OF_A_SET if metric not in metrics else (metric,)
+        shown = [name for name in asked if name in metrics] or list(metrics)[:1]
         lines = [Line(m.replace("_", " "), sorted(metrics[m])) for m in shown[:2]]
-        panels.append(Panel(f"{name}, %", lines, "zero-shot", (0, 100)))
+        panels.append(Panel(f"{set_}, %", lines, ZERO_SHOT, (0, 100)))
     return panels
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -53,29 +54,69 @@ def group_rates(
         highest: End of the axis.
         title: What they are groups of.
     """
-    height = _LINE_HEIGHT * len(rates) + 40
-    x = Scale(0.0, highest, 122.0, WIDTH - 44.0)
-    drawn: list[Child] = [_rate_rule(x, 1.0, height, "cut")]
-    for place, (name, first, last, error, rows) in enumerate(rates):
-        y = 24.0 + _LINE_HEIGHT * place
-        drawn.append(label(116.0, y + 4, name[:18] + "…" * (len(name) > 18), "end", "word"))
-        drawn.append(label(WIDTH - 4.0, y + 4, f"{rows:,}", "end", "soft"))
+    frame = GroupFrame.of([(name, rows) for name, _, _, _, rows in rates], highest)
+    x, drawn = frame.x, list[Child]()
+    for place, (_, first, last, error, _) in enumerate(rates):
+        y = frame.y(place)
         if np.isfinite(first):
             drawn.append(element("circle", cx=x(min(first, highest)), cy=y, r=3.2, class_="ring"))
         if np.isfinite(last):
-            ends = [max(0.0, last - 2 * error), min(highest, last + 2 * error)]
-            drawn.append(
-                element("line", x1=x(ends[0]), x2=x(ends[1]), y1=y, y2=y, class_="bar kept")
-            )
+            drawn.append(frame.bar(last - 2 * error, last + 2 * error, y, "kept"))
             at = x(min(last, highest))
             drawn.append(element("circle", cx=at, cy=y, r=3.8, class_="dot kept"))
-    drawn.append(label(WIDTH - 4.0, 9.0, "rows", "end", "soft"))
-    for tick in (0.0, 0.5, 1.0, 1.5, 2.0, 3.0):
-        if tick <= highest:
-            drawn.append(label(x(tick), height - 4, f"{tick:g}×", "middle"))
     named = ", ".join(f"{name} {last:.2f}" for name, _, last, _, _ in rates)
     told = f"selected, relative to the average row, by {title}: {named}"
-    return chart(told, drawn, height=height)
+    return frame.chart(told, drawn)
+
+
+@dataclass(frozen=True)
+class GroupFrame:
+    """What stands around rates of groups: their names and sizes, and the axis.
+
+    Attributes:
+        groups: Name and rows of each.
+        x: From relative rates to places.
+        line_height: Of a group.
+    """
+
+    groups: Sequence[tuple[str, int]]
+    x: Scale
+    line_height: float
+
+    @classmethod
+    def of(
+        cls, groups: Sequence[tuple[str, int]], highest: float, line_height: float = _LINE_HEIGHT
+    ) -> GroupFrame:
+        """Return the frame of some groups, with rates up to the highest."""
+        return cls(groups, Scale(0.0, highest, 122.0, WIDTH - 44.0), line_height)
+
+    def y(self, place: int) -> float:
+        """Return the middle of a group's line."""
+        return 13.5 + self.line_height * (place + 0.5)
+
+    def bar(self, low: float, high: float, y: float, kind: str) -> Markup:
+        """Draw an interval; what is beyond the axis is cut off."""
+        ends = [self.x(min(max(value, 0.0), self.x.high)) for value in (low, high)]
+        return element("line", x1=ends[0], x2=ends[1], y1=y, y2=y, class_=f"bar {kind}")
+
+    def chart(self, told: str, drawn: Sequence[Child]) -> Markup:
+        """Return the chart with what is drawn in it.
+
+        Args:
+            told: What it shows, in words.
+            drawn: Marks.
+        """
+        height = self.line_height * len(self.groups) + 40
+        around: list[Child] = [_rate_rule(self.x, 1.0, height, "cut")]
+        for place, (name, rows) in enumerate(self.groups):
+            y = self.y(place) + 4
+            around.append(label(116.0, y, name[:18] + "…" * (len(name) > 18), "end", "word"))
+            around.append(label(WIDTH - 4.0, y, f"{rows:,}", "end", "soft"))
+        around.append(label(WIDTH - 4.0, 9.0, "rows", "end", "soft"))
+        for tick in (0.0, 0.5, 1.0, 1.5, 2.0, 3.0):
+            if tick <= self.x.high:
+                around.append(label(self.x(tick), height - 4, f"{tick:g}×", "middle"))
+        return chart(told, around, drawn, height=height)
 
 
 def _bar(x: Scale, first: float, last: float, y: float) -> Markup:

@@ -9,6 +9,7 @@ import numpy as np
 
 from selffilter.plain_text import clipped
 from selffilter.reporting.alluvial import alluvial
+from selffilter.reporting.calibration_chart import reliability_diagram
 from selffilter.reporting.charts import curves, distribution, key
 from selffilter.reporting.costs import compute, config
 from selffilter.reporting.fates import CONFIDENT, DIVERSE, DROPPED
@@ -106,6 +107,14 @@ def scores(found: Found) -> Markup | None:
                     class_="about"),
             key([("right", "right pairs"), ("planted", "planted")]),
             element("div", [_truth_shape(shape) for shape in shown], class_="charts small"),
+        ]  # fmt: skip
+    if fitted := _some([shape for shape in found.shapes if shape.reliability is not None]):
+        parts += [
+            element("h3", "How far two Gaussians could be believed"),
+            element("p", "Fitted to the scores of the base, the upper one for right pairs: the "
+                    "share of right pairs among rows that were given a probability, with two "
+                    "standard errors; dashed: probabilities that are right.", class_="about"),
+            element("div", [_reliability(shape) for shape in fitted], class_="charts small"),
         ]  # fmt: skip
     return joined(parts)
 
@@ -284,6 +293,15 @@ def _truth_shape(shape: Shape) -> Markup:
             {"planted": shape.planted_B},
             threshold=shape.threshold,
         ),
+    )
+
+
+def _reliability(shape: Shape) -> Markup:
+    assert shape.reliability is not None
+    return element(
+        "figure",
+        element("h3", f"round {shape.round}"),
+        reliability_diagram(f"two Gaussians in round {shape.round}", shape.reliability),
     )
 
 

@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 from selffilter.reporting.draw_of_rows import Drawn
 from selffilter.reporting.fates import NOT_BASE
 from selffilter.run_on_disk import RunOnDisk, number
+from selffilter.selecting.calibration import Reliability
 from selffilter.selecting.histograms import histogram
+from selffilter.stages.against_truth import CALIBRATION
 from selffilter.stages.watching import HISTOGRAMS
-from selffilter.store import read_json
+from selffilter.store import read_object
+from selffilter.tables import read_table
 
 Counts = NDArray[np.int64]
 
@@ -31,6 +34,7 @@ class Shape:
             not known.
         planted_B: Likewise of those with a planted caption.
         threshold: Lowest confident score; None: there is none, or rows are ranked by their merit.
+        reliability: Of two Gaussians fitted to all rows; None: no truth, or one Gaussian serves.
     """
 
     round: int
@@ -41,6 +45,7 @@ class Shape:
     right_B: Counts | None
     planted_B: Counts | None
     threshold: float | None
+    reliability: Reliability | None = None
 
 
 def shapes_of(run: RunOnDisk, drawn: Drawn, clean_S: NDArray[np.int8] | None) -> list[Shape]:
@@ -48,7 +53,7 @@ def shapes_of(run: RunOnDisk, drawn: Drawn, clean_S: NDArray[np.int8] | None) ->
     found = []
     for place, round_ in enumerate(drawn.rounds):
         path = run.store.stage(round_, "select") / HISTOGRAMS
-        written = read_json(path) if path.exists() else {"parts": {}}
+        written = read_object(path) if path.exists() else {"parts": {}}
         if "base" not in written["parts"]:
             continue
         base = written["parts"]["base"]
@@ -61,6 +66,10 @@ def shapes_of(run: RunOnDisk, drawn: Drawn, clean_S: NDArray[np.int8] | None) ->
                 .counts_B
                 for label in (1, 0)
             ]  # fmt: skip
+        calibration = run.store.stage(round_, "select") / CALIBRATION
+        reliability = None
+        if clean_S is not None and calibration.exists():
+            reliability = Reliability.of_table(read_table(calibration))
         threshold = number(run.store.summary(round_, "select").get("threshold"))
         found.append(
             Shape(
@@ -72,6 +81,7 @@ def shapes_of(run: RunOnDisk, drawn: Drawn, clean_S: NDArray[np.int8] | None) ->
                 split[0],
                 split[1],
                 threshold if run.merit(round_) is None else None,
+                reliability,
             )
         )
     return found

@@ -7,6 +7,7 @@ from typing import Any
 from selffilter.plain_text import clipped
 from selffilter.planning import round_steps
 from selffilter.reporting.found import Found
+from selffilter.reporting.progress_of_run import ZERO_SHOT
 
 Figure = tuple[str, str, str]
 """A number, what it is, and what it is to be held against."""
@@ -33,7 +34,7 @@ def state(found: Found) -> str:
 
 def main_panel(found: Found) -> Any:
     """Return the first evaluation's panel; None: there is none."""
-    return next((panel for panel in found.progress.panels if panel.note == "zero-shot"), None)
+    return next((panel for panel in found.progress.panels if panel.note == ZERO_SHOT), None)
 
 
 def figures(found: Found) -> list[Figure]:

@@ -44,7 +44,10 @@ class Tile:
 
 
 def read_tiles(
-    run: RunOnDisk, rows: NDArray[np.int64], on_each: Callable[[int], None] = lambda _: None
+    run: RunOnDisk,
+    rows: NDArray[np.int64],
+    on_each: Callable[[int], None] = lambda _: None,
+    image_bytes: int = PAGE_IMAGE_BYTES,
 ) -> tuple[dict[int, Tile], str]:
     """Read samples and make thumbnails of them, all of them together within a bound.
 
@@ -52,12 +55,13 @@ def read_tiles(
         run: Whose pool they are of.
         rows: Which rows; one that stands there twice is read once.
         on_each: Called with the number of rows just read.
+        image_bytes: Of all pictures together, at most.
 
     Returns:
         Row → what is shown of it; and why rows are missing, "" if none is.
     """
     unique = np.unique(rows)
-    most_bytes = min(_MOST_BYTES, PAGE_IMAGE_BYTES // max(1, len(unique)))
+    most_bytes = min(_MOST_BYTES, image_bytes // max(1, len(unique)))
     bounds = run.config.pool
     found: dict[int, Tile] = {}
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from selffilter.plain_text import clipped
 from selffilter.pool.uids import to_hex
@@ -11,6 +12,7 @@ from selffilter.reporting.fates import CONFIDENT, DIVERSE, NOT_BASE
 from selffilter.reporting.found import Found
 from selffilter.reporting.markup import Child, Markup, element
 from selffilter.reporting.sheets import Sheet
+from selffilter.reporting.thumbnails import Tile
 
 _WIDTH, _HEIGHT, _EDGE = 96.0, 26.0, 4.0
 _MOST_MARKS = 12
@@ -25,10 +27,14 @@ def contact_sheet(found: Found, sheet: Sheet) -> Markup:
     about = [f"{sheet.note} · {among}"]
     if sheet.right_share is not None:
         about.append(f" · {sheet.right_share:.0%} right pairs")
-    tiles = [tile(found, int(place)) for place in sheet.chosen]
+    return sheet_of(sheet.title, about, [tile(found, int(place)) for place in sheet.chosen])
+
+
+def sheet_of(title: Child, about: Child, tiles: Sequence[Markup]) -> Markup:
+    """Return samples below a heading."""
     return element(
         "section",
-        element("h3", sheet.title),
+        element("h3", title),
         element("p", about, class_="about"),
         element("div", tiles, class_="tiles") if tiles else element("p", "none", class_="about"),
         class_="sheet",
@@ -45,10 +51,32 @@ def tile(found: Found, place: int) -> Markup:
     drawn = found.drawn
     assert drawn is not None
     row = int(drawn.rows_S[place])
-    shown = found.tiles.get(row)
-    score = float(drawn.score_RS[-1, place])
-    truth = None if found.clean_S is None else _TRUTH.get(int(found.clean_S[place]))
     uid = to_hex(found.run.pool.uids_of(drawn.rows_S[place : place + 1]))[0]
+    return sample(
+        found.tiles.get(row),
+        row,
+        written(float(drawn.score_RS[-1, place])),
+        spark(found, place),
+        f"selffilter why {clipped(found.run.store.root.name, 80)} {uid}",
+        None if found.clean_S is None else int(found.clean_S[place]),
+    )
+
+
+def sample(
+    shown: Tile | None, row: int, score: Child, way: Markup | None, command: str,
+    clean: int | None = None,
+) -> Markup:  # fmt: skip
+    """Return one sample with its caption, score and what else is known of it.
+
+    Args:
+        shown: Picture and caption; None: they could not be read.
+        row: Its number in the pool.
+        score: What it is scored.
+        way: A drawing of what became of it.
+        command: What asks why.
+        clean: 1: a right pair, 0: a planted one; else it is not known.
+    """
+    truth = None if clean is None else _TRUTH.get(clean)
     picture: Markup = element("div", "no picture", class_="none")
     if shown is not None and shown.picture is not None:
         # The caption stands below: said twice it would be read twice.
@@ -60,7 +88,7 @@ def tile(found: Found, place: int) -> Markup:
         element("figcaption", caption or "—", dir="auto", title=caption or None),
         element(
             "p",
-            element("span", _written(score), class_="score"),
+            element("span", score, class_="score"),
             None
             if truth is None
             else element(
@@ -68,18 +96,19 @@ def tile(found: Found, place: int) -> Markup:
             ),
             class_="facts",
         ),
-        spark(found, place),
+        way,
         element(
             "details",
             element("summary", f"row {row:,}"),
             element("p", caption, dir="auto") if caption else None,
-            element("code", f"selffilter why {clipped(found.run.store.root.name, 80)} {uid}"),
+            element("code", command),
         ),
         class_="tile" + ("" if truth is None else f" {truth[1]}"),
     )
 
 
-def _written(score: float) -> str:
+def written(score: float) -> str:
+    """Write a score."""
     if not math.isfinite(score):
         return "no score"
     return signed(score, ".3f" if abs(score) < 10 else ".4g")

@@ -45,7 +45,8 @@ def test_two_runs_and_a_subset_leave_numbers_tables_and_pictures(loop, merit, ca
         assert word in out
     expected = {"overlap.png", "scores.png", "only_A_not_B.png", "only_B_not_A.png"}
     assert expected <= set(record["files"])
-    for name in record["files"]:
+    assert "compare.html" in record["files"]
+    for name in [name for name in record["files"] if name.endswith(".png")]:
         with Image.open(tmp_path / "beside" / name) as picture:
             assert min(picture.size) > 100, name
         assert f"wrote beside/{name}" in err
@@ -71,7 +72,7 @@ def test_subsets_alone_are_compared_with_their_weights(subsets, call, tmp_path):
     assert record["kept"]["jaccard"][0][2] == pytest.approx(2 / 4)
     assert (record["kept"]["in_all"], record["kept"]["in_any"]) == (1, 4)
     assert "A and C" in out
-    assert record["files"] == ["overlap.png"]
+    assert record["files"] == ["overlap.png", "compare.html"]
     assert "subset files alone do not say where their pool is" in err
 
 
@@ -92,7 +93,7 @@ def test_without_matplotlib_the_rest_is_there_with_a_note(loop, merit, call, tmp
     assert code == 0, err
     assert "Spearman" in out
     assert "no plots: matplotlib is missing: pip install 'selffilter[experiments]'." in err
-    assert json.loads((tmp_path / "o" / "compare.json").read_text())["files"] == []
+    assert json.loads((tmp_path / "o" / "compare.json").read_text())["files"] == ["compare.html"]
 
 
 def test_an_earlier_round_can_be_compared(loop, merit, call):

@@ -20,13 +20,6 @@ from selffilter.tracking.console import Screen
 
 SHARDS, PER_SHARD, BATCH, ROUNDS = 3, 40, 16, 3
 EVIL = "<script>alert(1)</script><img src=https://evil.example/x>\u202e' \" </figcaption> &amp;"
-MODEL = {
-    "embed_dim": 16,
-    "vision_cfg": {
-        "image_size": 16, "layers": 1, "width": 16, "head_width": 16, "patch_size": 8,
-    },
-    "text_cfg": {"context_length": 12, "width": 16, "heads": 2, "layers": 1},
-}  # fmt: skip
 
 
 def _picture(seed):
@@ -43,13 +36,13 @@ def _sample(row):
 
 
 @pytest.fixture(scope="session")
-def home(tmp_path_factory):
+def home(tmp_path_factory, tiny_vit):
     """120 samples; a third of the pairs count as planted; row 3 has no picture, 60 that of 20."""
     home = tmp_path_factory.mktemp("reporting")
     for shard in range(SHARDS):
         rows = range(shard * PER_SHARD, (shard + 1) * PER_SHARD)
         write_tar(home / "pool" / f"{shard:05d}.tar", map(_sample, rows))
-    (home / "vit.json").write_text(json.dumps(MODEL))
+    (home / "vit.json").write_text(json.dumps(tiny_vit))
     rows = range(SHARDS * PER_SHARD)
     truth = {"uid": [f"{row:032x}" for row in rows], "clean": [row % 3 > 0 for row in rows]}
     pq.write_table(pa.table(truth), home / "truth.parquet")
@@ -69,6 +62,12 @@ def _run(home, name, *more):
     ]  # fmt: skip
     config = load_config(None, [*words, *more])
     return run(config, Team(torch.device("cpu")), Screen(quiet=True)).root
+
+
+@pytest.fixture(scope="session")
+def begin(home):
+    """Return a call that makes another run: name, fields."""
+    return lambda name, *more: _run(home, name, *more)
 
 
 @pytest.fixture(scope="session")

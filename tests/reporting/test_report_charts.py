@@ -8,12 +8,14 @@ import pytest
 
 from selffilter.reporting.alluvial import alluvial
 from selffilter.reporting.axes import Scale, brief, signed, ticks, widened
+from selffilter.reporting.calibration_chart import reliability_diagram
 from selffilter.reporting.charts import curves, distribution
 from selffilter.reporting.flow import Flow
 from selffilter.reporting.map_chart import dots
 from selffilter.reporting.progress_of_run import Line, Panel, Progress
 from selffilter.reporting.rate_charts import group_rates, word_rates
 from selffilter.reporting.words import Word
+from selffilter.selecting.calibration import reliability
 
 
 def parsed(markup):
@@ -129,3 +131,17 @@ def test_groups_without_a_rate_have_no_dot():
     rates = [("a", float("nan"), 1.5, 0.1, 10), ("b", 0.5, float("nan"), 0.1, 5)]
     svg = parsed(group_rates(rates, 2.0, "source"))
     assert len(of_class(svg, "dot")) == 1 and len(of_class(svg, "ring")) == 1
+
+
+def test_a_reliability_diagram_has_a_point_for_each_bin_with_rows_and_says_the_worst():
+    said = np.array([0.05] * 100 + [0.95] * 100)
+    clean = np.arange(200) % 4 == 0
+    clean[100:] = True
+    svg = parsed(reliability_diagram("round 3", reliability(said, clean)))
+    points = of_class(svg, "dot")
+    assert len(points) == len(of_class(svg, "bar")) == 2
+    heights = [float(point.get("cy")) for point in points]
+    assert heights[0] > heights[1]  # down is less
+    (title,) = (e.text for e in svg.iter() if e.tag.endswith("title"))
+    assert "calibration error 0.125" in title
+    assert "where 0.05 was fitted, 0.25 of 100 are right pairs" in title

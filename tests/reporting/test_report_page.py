@@ -6,15 +6,17 @@ import io
 import json
 import re
 import shutil
-import sys
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from selffilter.cli import main
 from selffilter.errors import UserError
-from selffilter.reporting.command import run_report
-from selffilter.reporting.page import MOST_BYTES
+from selffilter.reporting import command
+from selffilter.reporting.command import MOST_BYTES, run_report
+from selffilter.selecting.calibration import reliability
+from selffilter.stages.against_truth import CALIBRATION
+from selffilter.tables import write_table
 from selffilter.tracking.console import Screen
 
 EVERY = ("glance", "samples", "curves", "scores", "flow", "map", "groups", "compute", "config")
@@ -75,6 +77,19 @@ def test_distributions_hold_as_many_rows_as_were_selected(page, finished, look):
         dropped = last["base"] - last["selected"]
         shown = f"{last['confident']} confident, {last['diverse']} by lot, {dropped} dropped"
         assert f"scores of round {round_}: {shown}" in told
+
+
+def test_where_a_mixture_was_held_against_the_truth_its_reliability_is_drawn(copy, tmp_path, look):
+    heading = "How far two Gaussians could be believed"
+    for round_ in range(3):
+        (copy / f"rounds/{round_:03d}/selection" / CALIBRATION).unlink(missing_ok=True)
+    assert heading not in look(write(copy, tmp_path)).by_id["scores"]
+    found = reliability(np.array([0.1] * 40 + [0.9] * 40), np.arange(80) % 4 > 0)
+    write_table(copy / "rounds/001/selection" / CALIBRATION, found.table())
+    told = look(write(copy, tmp_path)).by_id["scores"]
+    assert told.count("expected calibration error") == 1
+    assert f"round 1: expected calibration error {found.expected_calibration_error:.3f}" in told
+    assert "where 0.10 was fitted, 0.75 of 40" in told
 
 
 def test_samples_have_pictures_captions_and_their_truth(page, look):
@@ -150,6 +165,21 @@ def test_the_page_is_small_however_many_samples_it_shows(finished, tmp_path):
     assert len(write(finished, tmp_path, samples=60).encode()) < MOST_BYTES
 
 
+def test_a_page_that_would_be_larger_shows_fewer_samples_and_says_so(
+    finished, tmp_path, look, monkeypatch
+):
+    few, many = (write(finished, tmp_path, samples=count) for count in (3, 12))
+    monkeypatch.setattr(command, "MOST_BYTES", (len(few.encode()) + len(many.encode())) // 2)
+    bounded = look(write(finished, tmp_path, samples=12))
+    shown = [{a["src"] for a in page.all("img")} for page in (look(many), bounded)]
+    assert set() < shown[1] < shown[0]
+    told = "a sheet shows at most {} samples"
+    assert any(told.format(6) in text or told.format(3) in text for text in bounded.texts)
+    monkeypatch.setattr(command, "MOST_BYTES", 1)
+    least = look(write(finished, tmp_path, samples=12))
+    assert not least.all("img") and "rows indexed" in least.by_id["glance"]
+
+
 def test_without_samples_there_are_no_pictures(finished, tmp_path, look):
     seen = look(write(finished, tmp_path, samples=0))
     assert not seen.all("img") and "samples" not in seen.by_id
@@ -211,26 +241,18 @@ def test_a_run_by_merit_draws_no_threshold_among_scores(by_merit, tmp_path, look
 # --- the command ------------------------------------------------------------------------------
 
 
-def call(monkeypatch, *words):
-    monkeypatch.setattr(sys, "argv", ["selffilter", "report", *map(str, words)])
-    try:
-        main()
-    except SystemExit as stop:
-        return stop.code or 0
-    return 0
-
-
-def test_the_page_goes_into_the_run_unless_told_otherwise(copy, monkeypatch, capsys):
-    assert call(monkeypatch, copy, "--samples", 2) == 0
+def test_the_page_goes_into_the_run_unless_told_otherwise(copy, call):
+    code, _, said = call("report", copy, "--samples", 2)
+    assert code == 0
     assert (copy / "report.html").read_text().startswith("<!doctype html>")
-    assert f"wrote {copy / 'report.html'}" in capsys.readouterr().err.replace("\n", "")
+    assert f"wrote {copy / 'report.html'}" in said.replace("\n", "")
 
 
-def test_what_is_no_run_is_refused(tmp_path, monkeypatch, capsys):
-    assert call(monkeypatch, tmp_path) == 2
-    assert "no run directory" in capsys.readouterr().err
+def test_what_is_no_run_is_refused(tmp_path, call):
+    code, _, said = call("report", tmp_path)
+    assert code == 2 and "no run directory" in said
 
 
-def test_a_folder_is_no_place_for_the_page(copy, tmp_path, monkeypatch, capsys):
-    assert call(monkeypatch, copy, "--out", tmp_path) == 2
-    assert "that is a folder; name a file" in capsys.readouterr().err
+def test_a_folder_is_no_place_for_the_page(copy, tmp_path, call):
+    code, _, said = call("report", copy, "--out", tmp_path)
+    assert code == 2 and "that is a folder; name a file" in said

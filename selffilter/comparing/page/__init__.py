@@ -1,0 +1,1 @@
+"""Runs and subsets beside each other in one self-contained HTML page: ``compare.html``."""
