@@ -10,13 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from selffilter import (
-    __version__,
-    inspect_commands,
-    pool_commands,
-    score_commands,
-    subset_commands,
-)
+from selffilter import __version__
+from selffilter.commands import inspect, pool, score, subset
+from selffilter.commands.in_team import end, is_first_here, quieten, this_command, with_team
 from selffilter.endings import (
     EXIT_CRASH,
     EXIT_STOPPED,
@@ -28,7 +24,6 @@ from selffilter.endings import (
     note_final,
 )
 from selffilter.errors import Lost, UserError
-from selffilter.in_team import end, is_first_here, quieten, this_command, with_team
 
 app = typer.Typer(
     name="selffilter",
@@ -76,10 +71,10 @@ def main() -> None:
         raise
 
 
-app.add_typer(pool_commands.app)
-app.add_typer(subset_commands.app)
-app.add_typer(score_commands.app)  # without a name: its commands stand beside the others
-app.add_typer(inspect_commands.app)
+app.add_typer(pool.app)
+app.add_typer(subset.app)
+app.add_typer(score.app)  # without a name: its commands stand beside the others
+app.add_typer(inspect.app)
 
 
 @app.callback(invoke_without_command=True)
@@ -266,8 +261,8 @@ def materialize(
 ) -> None:
     """Write a selection as new shards, shuffled; the same command goes on after a stop."""
     from selffilter.interrupt import Stopped
-    from selffilter.materialising import run_materialize
     from selffilter.pool.materialise.settings import ShardSettings
+    from selffilter.rundir.materialising import run_materialize
 
     settings = ShardSettings(
         samples_per_shard=samples_per_shard,
@@ -309,7 +304,7 @@ def status(
     json: Annotated[bool, typer.Option("--json", help="Print JSON, a line a look.")] = False,
 ) -> None:
     """Say where a run stands: rounds, stage, speed and time left, heartbeat, alarms."""
-    from selffilter.status_command import show_status
+    from selffilter.rundir.status_command import show_status
 
     show_status(run_dir, watch=watch, every_s=every, as_json=json)
 
@@ -323,7 +318,7 @@ def fork(
 ) -> None:
     """Begin another run from a round of this one; `selffilter run` goes on with it."""
     from selffilter.config import load_config
-    from selffilter.forking import fork as fork_run
+    from selffilter.rundir.forking import fork as fork_run
     from selffilter.store import RunStore
 
     source = RunStore(run_dir)

@@ -8,10 +8,10 @@ from selffilter.config import Config, load_config, read_run_config, shipped_conf
 from selffilter.errors import UserError
 from selffilter.experiments.controls import Method, read_controls, words
 from selffilter.experiments.facts import PoolFacts
-from selffilter.forking import fork
 from selffilter.pool.demo import lay_out_demo
 from selffilter.pool.index import Pool
 from selffilter.run import run
+from selffilter.rundir.forking import fork
 from selffilter.store import RunStore, iterate_jsonl, read_json
 from selffilter.team import Team
 from selffilter.tracking.console import Screen, what_lies_where

@@ -14,10 +14,10 @@ from selffilter.evaluation.truth import Truth
 from selffilter.indexing import open_pool
 from selffilter.inputs import fingerprints, inputs_of
 from selffilter.interrupt import StopRequest
-from selffilter.moving import follow, note_continued
 from selffilter.planning import outlook
 from selffilter.pool.base import Base
 from selffilter.pool.index import Pool
+from selffilter.rundir.moving import follow, note_continued
 from selffilter.scoring.given import GivenScores
 from selffilter.scoring.signals.find import find_signal
 from selffilter.scoring.signals.signal import Need

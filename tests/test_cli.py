@@ -49,7 +49,7 @@ def test_what_is_stopped_at_once_says_that_the_same_command_goes_on(
     def stopped(_: Path, **asked: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("selffilter.status_command.show_status", stopped)
+    monkeypatch.setattr("selffilter.rundir.status_command.show_status", stopped)
     monkeypatch.setattr(sys, "argv", ["selffilter", "status", str(tmp_path)])
     with pytest.raises(SystemExit) as stop:
         cli.main()

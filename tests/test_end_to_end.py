@@ -21,11 +21,11 @@ from PIL import Image
 
 from selffilter.config import Config, load_config, read_run_config
 from selffilter.errors import UserError
-from selffilter.forking import fork
 from selffilter.pool import uids
 from selffilter.pool.demo import ASSETS
 from selffilter.pool.subset import read_subset, write_subset
 from selffilter.run import run
+from selffilter.rundir.forking import fork
 from selffilter.store import RunStore, iterate_jsonl, read_json
 from selffilter.team import Team
 from selffilter.tracking.console import Screen

@@ -398,7 +398,7 @@ TWO_RANKS = """
 import torch, torch.distributed as dist
 from selffilter import cli
 from selffilter.errors import UserError
-from selffilter.in_team import with_team
+from selffilter.commands.in_team import with_team
 
 def work(team):
     if team.rank == 1:

@@ -12,8 +12,8 @@ from test_end_to_end import BATCH, config_of, go, home
 
 from selffilter.config import load_config, read_run_config
 from selffilter.errors import UserError
-from selffilter.forking import fork
 from selffilter.planning import round_steps
+from selffilter.rundir.forking import fork
 from selffilter.scoring.embeddings.find import open_embeddings
 from selffilter.scoring.ready import score_embeddings
 from selffilter.scoring.signals.cosine import Cosine

@@ -20,7 +20,7 @@ from selffilter.clip.flops import training_flops
 from selffilter.clip.model import find_recipe
 from selffilter.config import Config
 from selffilter.errors import UserError
-from selffilter.forking import refuse_misfit
+from selffilter.rundir.forking import refuse_misfit
 from selffilter.stages import train as stage
 from selffilter.stages.train import measured
 from selffilter.store import RunStore, iterate_jsonl, read_json

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RANKS = """
 import os, signal, sys, time
 import torch, torch.distributed as dist
-from selffilter.in_team import with_team
+from selffilter.commands.in_team import with_team
 from selffilter.interrupt import StopRequest
 
 def work(team):

@@ -15,7 +15,7 @@ from selffilter.pool.field import JSON, Field
 from selffilter.pool.field_shards import FieldShards
 from selffilter.pool.fields import OTHER
 from selffilter.pool.index import Pool
-from selffilter.run_on_disk import number
+from selffilter.rundir.on_disk import number
 from selffilter.selecting.bias import UNKNOWN_NAME
 from selffilter.selecting.facts import FACT_GROUPINGS, fact_groups
 from selffilter.tables import CLUSTERS, RATES, read_table

@@ -23,7 +23,7 @@ from selffilter.pool import uids
 from selffilter.pool.base import Base
 from selffilter.pool.failures import Failure
 from selffilter.progress import Bar, NoBar
-from selffilter.run_on_disk import RunOnDisk, number
+from selffilter.rundir.on_disk import RunOnDisk, number
 from selffilter.selecting.on_disk import removed_rows
 from selffilter.tables import counts_file, read_table, shard_file
 from selffilter.threads import several

@@ -20,7 +20,7 @@ from selffilter.pool.index import Pool
 from selffilter.pool.lookup import captions_of, key_of
 from selffilter.pool.stores.pipe import PIPE
 from selffilter.progress import Bar, NoBar
-from selffilter.run_on_disk import RunOnDisk
+from selffilter.rundir.on_disk import RunOnDisk
 from selffilter.tracking.console import Screen
 
 _MANY_SHARDS = 64

@@ -11,7 +11,7 @@ from selffilter.comparing.arms import Arm
 from selffilter.comparing.seeds import Difference, Spread, Values, paired_difference, spread
 from selffilter.plain_text import clipped
 from selffilter.reporting.axes import signed
-from selffilter.run_numbers import Row
+from selffilter.rundir.numbers import Row
 from selffilter.store import without_nan
 
 RESAMPLES = 4000

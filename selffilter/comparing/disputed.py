@@ -16,12 +16,12 @@ from selffilter.comparing.arms import Arm
 from selffilter.comparing.sides import Side, shards_of
 from selffilter.errors import UserError
 from selffilter.evaluation.truth import Truth
-from selffilter.materialising import rows_of
 from selffilter.pool import multiset
 from selffilter.pool.multiset import Subset
 from selffilter.pool.uids import UidTable, to_hex
 from selffilter.reporting.thumbnails import PAGE_IMAGE_BYTES, Tile, read_tiles
-from selffilter.run_on_disk import RunOnDisk
+from selffilter.rundir.materialising import rows_of
+from selffilter.rundir.on_disk import RunOnDisk
 from selffilter.tables import read_table, shard_file
 from selffilter.threads import several
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from selffilter.comparing.arm_numbers import main_metric
 from selffilter.comparing.gather import Gathered, Pair
 from selffilter.comparing.tables import confident_title, sets_of
-from selffilter.run_numbers import Row
+from selffilter.rundir.numbers import Row
 from selffilter.store import write_atomically
 from selffilter.theory.plotting import COLOURS, STYLE, name_lines, new_figure, thousands
 

@@ -19,7 +19,7 @@ from selffilter.comparing.sides import Side, shards_of
 from selffilter.config import differences
 from selffilter.pool import multiset
 from selffilter.progress import Bar, NoBar
-from selffilter.run_numbers import Row, round_numbers
+from selffilter.rundir.numbers import Row, round_numbers
 from selffilter.store import read_object
 
 ShowBar = Callable[[str, int], AbstractContextManager[Bar]]

@@ -17,7 +17,7 @@ from selffilter.pool import uids
 from selffilter.pool.multiset import Subset, hash_uids, intersect
 from selffilter.pool.uids import UidTable
 from selffilter.randomness import below_fraction
-from selffilter.run_on_disk import RunOnDisk, number
+from selffilter.rundir.on_disk import RunOnDisk, number
 from selffilter.selecting.drift import Moved, moved, rank_correlation
 from selffilter.tables import read_table, shard_file
 from selffilter.threads import several

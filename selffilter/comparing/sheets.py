@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from selffilter.comparing.sides import Side
 from selffilter.errors import StoreGone, UserError
-from selffilter.materialising import rows_of
 from selffilter.pool import multiset
 from selffilter.pool.contact_sheet import draw_sheet, read_rows
 from selffilter.pool.index import Pool
 from selffilter.pool.multiset import Subset
-from selffilter.run_on_disk import RunOnDisk
+from selffilter.rundir.materialising import rows_of
+from selffilter.rundir.on_disk import RunOnDisk
 from selffilter.store import write_atomically
 
 

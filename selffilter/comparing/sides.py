@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from selffilter.errors import UserError
-from selffilter.materialising import selection_of_run
 from selffilter.pool import uids
 from selffilter.pool.multiset import Subset, subset_of
 from selffilter.pool.subset import read_subset_file
-from selffilter.run_on_disk import RunOnDisk
+from selffilter.rundir.materialising import selection_of_run
+from selffilter.rundir.on_disk import RunOnDisk
 from selffilter.selecting.on_disk import read_shard
 
 _MOST = 26

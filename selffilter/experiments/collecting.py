@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from selffilter.experiments.grid import END, Cell
 from selffilter.experiments.planned import Grid
-from selffilter.run_numbers import Row, final_numbers, last_selection, round_numbers
+from selffilter.rundir.numbers import Row, final_numbers, last_selection, round_numbers
 from selffilter.store import read_json
 
 _CELL = [

@@ -16,11 +16,11 @@ from selffilter.experiments.facts import NEEDS, PoolFacts
 from selffilter.experiments.grid import BOOTSTRAP, Cell, Job, expand
 from selffilter.experiments.pools import LaidOut, lay_out
 from selffilter.experiments.schema import Experiment
-from selffilter.forking import fork, refuse_misfit
 from selffilter.indexing import open_pool
 from selffilter.interrupt import StopRequest
 from selffilter.planning import TRAINING_TO_FORWARD, Outlook, outlook
 from selffilter.pool.index import Pool
+from selffilter.rundir.forking import fork, refuse_misfit
 from selffilter.store import RunStore, write_text
 from selffilter.tracking.console import Screen
 

@@ -14,7 +14,7 @@ from selffilter.experiments.grid import BOOTSTRAP, END, Job
 from selffilter.experiments.planned import Cost, Grid
 from selffilter.experiments.processes import Launcher, Running, last_words
 from selffilter.interrupt import StopRequest
-from selffilter.run_numbers import final_numbers
+from selffilter.rundir.numbers import final_numbers
 from selffilter.store import iterate_jsonl
 from selffilter.tracking.console import Screen
 from selffilter.tracking.pace import clock

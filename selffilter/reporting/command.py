@@ -11,7 +11,7 @@ from selffilter.reporting.found import Found, find_out
 from selffilter.reporting.page import page
 from selffilter.reporting.shell import MOST_BYTES
 from selffilter.reporting.story import state
-from selffilter.run_on_disk import RunOnDisk
+from selffilter.rundir.on_disk import RunOnDisk
 from selffilter.store import write_text
 from selffilter.tracking.console import Screen
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from selffilter.progress import Bar
 from selffilter.randomness import below_fraction
 from selffilter.reporting.fates import DROPPED, NOT_BASE, read_fates
-from selffilter.run_on_disk import RunOnDisk
+from selffilter.rundir.on_disk import RunOnDisk
 from selffilter.selecting.combine import quantiles
 from selffilter.selecting.on_disk import removed_rows
 from selffilter.tables import read_table, shard_file

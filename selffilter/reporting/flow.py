@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from selffilter.pool.index import Pool
 from selffilter.reporting.draw_of_rows import ShowBar
 from selffilter.reporting.fates import read_fates
-from selffilter.run_on_disk import RunOnDisk
+from selffilter.rundir.on_disk import RunOnDisk
 from selffilter.store import RunStore
 from selffilter.threads import several
 

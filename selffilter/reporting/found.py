@@ -22,8 +22,8 @@ from selffilter.reporting.shapes import Shape, shapes_of
 from selffilter.reporting.sheets import Sheet, choose_sheets
 from selffilter.reporting.thumbnails import Tile, read_tiles
 from selffilter.reporting.words import MOST_CAPTIONS, Words, find_words, read_captions
-from selffilter.run_numbers import round_summary
-from selffilter.run_on_disk import RunOnDisk
+from selffilter.rundir.numbers import round_summary
+from selffilter.rundir.on_disk import RunOnDisk
 from selffilter.store import read_object
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from selffilter.plain_text import clipped
-from selffilter.run_on_disk import RunOnDisk
+from selffilter.rundir.on_disk import RunOnDisk
 from selffilter.tables import RATES, read_table
 
 _MOST_GROUPS = 9

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from selffilter.randomness import hash_rows
 from selffilter.reporting.draw_of_rows import Drawn
-from selffilter.run_on_disk import RunOnDisk
+from selffilter.rundir.on_disk import RunOnDisk
 from selffilter.selecting.combine import quantiles
 
 MOST_POINTS = 5000

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from selffilter.planning import round_steps
-from selffilter.run_numbers import round_numbers
-from selffilter.run_on_disk import RunOnDisk, number
+from selffilter.rundir.numbers import round_numbers
+from selffilter.rundir.on_disk import RunOnDisk, number
 from selffilter.store import iterate_jsonl
 
 _MOST_POINTS = 240

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from selffilter.reporting.draw_of_rows import Drawn
 from selffilter.reporting.fates import NOT_BASE
-from selffilter.run_on_disk import RunOnDisk, number
+from selffilter.rundir.on_disk import RunOnDisk, number
 from selffilter.selecting.calibration import Reliability
 from selffilter.selecting.histograms import histogram
 from selffilter.stages.against_truth import CALIBRATION

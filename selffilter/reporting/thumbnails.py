@@ -15,7 +15,7 @@ from selffilter.errors import StoreGone, UserError
 from selffilter.plain_text import clipped
 from selffilter.pool.contact_sheet import Shown, read_rows
 from selffilter.pool.index import Pool
-from selffilter.run_on_disk import RunOnDisk
+from selffilter.rundir.on_disk import RunOnDisk
 
 SIDE = 96
 """Of a thumbnail, at most, in pixels."""

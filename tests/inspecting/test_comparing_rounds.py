@@ -10,7 +10,7 @@ import pytest
 from selffilter.comparing.gather import config_differences, gather
 from selffilter.comparing.rounds import common_rounds, compare_round
 from selffilter.comparing.sides import open_sides
-from selffilter.run_on_disk import RunOnDisk
+from selffilter.rundir.on_disk import RunOnDisk
 from selffilter.store import RunStore
 
 

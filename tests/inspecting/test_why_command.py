@@ -11,7 +11,7 @@ import pytest
 from selffilter.asking.reading import Asked
 from selffilter.planning import round_steps
 from selffilter.pool.base import Base
-from selffilter.run_on_disk import RunOnDisk
+from selffilter.rundir.on_disk import RunOnDisk
 from selffilter.store import RunStore
 from selffilter.tables import RATES, REMOVED, write_table
 from selffilter.training.batch_plan import exposures

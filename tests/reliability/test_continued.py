@@ -55,7 +55,7 @@ import sys
 from pathlib import Path
 import pytest
 from selffilter.config import load_config
-from selffilter.in_team import with_team
+from selffilter.commands.in_team import with_team
 from selffilter.run import run
 from selffilter.tracking.console import Screen
 from test_continued import recorded

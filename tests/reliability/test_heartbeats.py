@@ -12,7 +12,7 @@ import pytest
 from test_end_to_end import config_of, home
 
 from selffilter.config import to_yaml
-from selffilter.status_command import show_status
+from selffilter.rundir.status_command import show_status
 from selffilter.store import LEASE_STALE_S, RunStore
 
 __all__ = ["home"]

@@ -211,7 +211,7 @@ FROZEN = """
 import os, signal, sys, time
 import torch, torch.distributed as dist
 from selffilter import pulse
-from selffilter.in_team import with_team
+from selffilter.commands.in_team import with_team
 pulse.BEAT_S, pulse.SILENT_S, pulse.GRACE_S = 0.2, 2.0, 1.0
 
 def work(team):

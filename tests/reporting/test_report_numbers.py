@@ -15,7 +15,7 @@ from selffilter.reporting.progress_of_run import progress_of, thinned
 from selffilter.reporting.sheets import choose_sheets
 from selffilter.reporting.thumbnails import as_tile
 from selffilter.reporting.words import find_words, read_captions
-from selffilter.run_on_disk import RunOnDisk
+from selffilter.rundir.on_disk import RunOnDisk
 from selffilter.selecting.on_disk import read_scores, read_shares
 
 

@@ -8,11 +8,11 @@ from typer.testing import CliRunner
 
 from selffilter.cli import app
 from selffilter.config import Config, PoolConfig, to_yaml
-from selffilter.coverage import Account, RunScores
 from selffilter.errors import UserError
 from selffilter.pool.base import Base
 from selffilter.pool.failures import Failure
 from selffilter.pool.index import Pool, build_index
+from selffilter.rundir.coverage import Account, RunScores
 from selffilter.scoring.table import score_table
 from selffilter.store import RunStore, write_json, write_text
 from selffilter.tables import shard_file, write_table

@@ -18,7 +18,7 @@ from selffilter.interrupt import StopRequest
 from selffilter.pool.index import Pool
 from selffilter.pool.index_files import version_file
 from selffilter.pool.moving import move_shards
-from selffilter.run_on_disk import RunOnDisk
+from selffilter.rundir.on_disk import RunOnDisk
 from selffilter.store import Lease, RunStore, read_object, write_json, write_text
 from selffilter.tracking.console import Screen
 

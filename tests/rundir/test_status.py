@@ -8,11 +8,11 @@ import time
 
 import pytest
 
-from selffilter import status_command
 from selffilter.config import load_config, to_yaml
 from selffilter.errors import UserError
-from selffilter.status import read_status
-from selffilter.status_command import show_status
+from selffilter.rundir import status_command
+from selffilter.rundir.status import read_status
+from selffilter.rundir.status_command import show_status
 from selffilter.store import RunStore, write_json, write_jsonl, write_text
 
 ALARM = {"name": "retention", "sentence": "Only 0.1 of the confident rows stay."}

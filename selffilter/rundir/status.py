@@ -9,7 +9,7 @@ from typing import Any
 
 from selffilter.config import read_run_config
 from selffilter.planning import round_steps, stages_of
-from selffilter.run_on_disk import open_store
+from selffilter.rundir.on_disk import open_store
 from selffilter.store import RunStore, iterate_jsonl, lease_holder, read_json
 
 RUNNING, SILENT, STOPPED, FINISHED = "running", "silent", "stopped", "finished"

@@ -15,7 +15,7 @@ from selffilter.errors import UserError
 from selffilter.pool import uids
 from selffilter.pool.failures import Failure
 from selffilter.pool.index import Pool
-from selffilter.run_on_disk import RunOnDisk
+from selffilter.rundir.on_disk import RunOnDisk
 from selffilter.tables import read_table, shard_file
 
 STATES = ("scored", "carried", "probe", "outside", "not_scored")

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from selffilter.errors import UserError
-from selffilter.status import FINISHED, RUNNING, SILENT, Status, read_status
+from selffilter.rundir.status import FINISHED, RUNNING, SILENT, Status, read_status
 from selffilter.store import LEASE_STALE_S
 from selffilter.tracking.console import format_row, heading
 from selffilter.tracking.events import plain

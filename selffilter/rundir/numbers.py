@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from selffilter.run_on_disk import rounds_done
+from selffilter.rundir.on_disk import rounds_done
 from selffilter.store import STAGES, RunStore, iterate_jsonl
 
 Row = dict[str, Any]

@@ -18,10 +18,10 @@ from selffilter.plain_text import visible
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from selffilter.coverage import Account
     from selffilter.interrupt import StopRequest
     from selffilter.pool.contents import Contents
     from selffilter.pool.index import Pool
+    from selffilter.rundir.coverage import Account
 
 app = typer.Typer(
     name="pool",
@@ -132,8 +132,8 @@ def coverage(
     json: Json = False,
 ) -> None:
     """Say what became of every indexed row, round by round; exit 1 if it does not add up."""
-    from selffilter.coverage import Account, RunScores
     from selffilter.pool.verifying import failed_rows
+    from selffilter.rundir.coverage import Account, RunScores
 
     _check_extension("--failures", failures, ".parquet")
     with _stopping() as stop:
@@ -255,7 +255,7 @@ def move(
 
     `selffilter run` with other pool.shards does the same before it goes on.
     """
-    from selffilter.moving import move_run
+    from selffilter.rundir.moving import move_run
     from selffilter.tracking.console import Screen
 
     with _stopping() as stop:
@@ -474,7 +474,7 @@ def _contents_as_text(where: Path, pool: Pool, parts: list[Contents], total: Con
 
 
 def _accounts_as_text(round_: int, sources: list[str], parts: list[Account], total: Account) -> str:
-    from selffilter.coverage import STATES
+    from selffilter.rundir.coverage import STATES
 
     heads = [f"round {round_}", "indexed", *STATES, "failed"]
     rows = list(zip(sources, parts, strict=True))

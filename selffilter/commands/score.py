@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from selffilter.commands.in_team import with_team
 from selffilter.endings import EXIT_STOPPED
 from selffilter.errors import UserError
-from selffilter.in_team import with_team
 
 app = typer.Typer(rich_markup_mode=None)
 

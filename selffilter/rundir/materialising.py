@@ -19,7 +19,7 @@ from selffilter.pool.materialise.write import materialise
 from selffilter.pool.multiset import Subset
 from selffilter.pool.subset import read_subset_file
 from selffilter.pool.uids import UidTable
-from selffilter.run_on_disk import RunOnDisk, open_store, rounds_done
+from selffilter.rundir.on_disk import RunOnDisk, open_store, rounds_done
 from selffilter.selecting.on_disk import Selection, read_selection
 from selffilter.tracking.console import Screen
 
