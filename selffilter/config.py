@@ -158,6 +158,20 @@ class SelectConfig:
         near = self.duplicates == "near" or bool(self.without and self.without_cosine is not None)
         return near or bool(self.clusters)
 
+    def asks_for_embeddings(self, round_: int) -> str:
+        """Return what a round cannot select without embeddings, as words of its fields; "" if so.
+
+        What is only watched is left out where there are none.
+        """
+        if self.duplicates == "near":
+            return "select.duplicates=near"
+        if self.without and self.without_cosine is not None:
+            return "select.without_cosine"
+        if self.diverse_by == "cluster" and 0 < self.diverse(round_) < 1:
+            return "select.diverse_by=cluster"
+        kept_by_group = self.balance == "cluster" and self.keep(round_) > 0
+        return "select.balance=cluster" if kept_by_group else ""
+
     @property
     def needs_hashes(self) -> bool:
         """Whether a selection looks at hashes of the images."""

@@ -14,7 +14,7 @@ from selffilter.evaluation.truth import Truth
 from selffilter.indexing import open_pool
 from selffilter.inputs import fingerprints, inputs_of
 from selffilter.interrupt import StopRequest
-from selffilter.planning import outlook
+from selffilter.planning import encoded_in, outlook, stages_of
 from selffilter.pool.base import Base
 from selffilter.pool.index import Pool
 from selffilter.rundir.moving import follow, note_continued
@@ -143,6 +143,13 @@ def check_selection(config: Config) -> None:
             "select.clusters, duplicates=near and without_cosine need embeddings, and with "
             "score.signal=given no model makes any."
         )
+    for round_ in range(config.rounds.count):
+        asked = select.asks_for_embeddings(round_)
+        if asked and "select" in stages_of(config, round_) and encoded_in(config, round_) is None:
+            raise UserError(
+                f"{asked} needs embeddings, and round {round_} makes none: with "
+                f"select.keep_fraction={select.keep(round_):g} nothing is scored."
+            )
     if select.clusters:
         require_faiss()
 

@@ -77,6 +77,13 @@ def scores_from(config: Config, round_: int) -> str:
     return "carried" if config.score.rescore == "once" and round_ > 0 else "model"
 
 
+def encoded_in(config: Config, round_: int) -> int | None:
+    """Return the round whose model encoded the pool for a round's scores; None: no model did."""
+    while (source := scores_from(config, round_)) == "carried":
+        round_ -= 1
+    return round_ if source == "model" else None
+
+
 def ranks_by_merit(config: Config) -> bool:
     """Whether rows are ranked by their places over rounds, and not by the latest score alone."""
     score = config.score

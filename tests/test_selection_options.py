@@ -181,6 +181,25 @@ def test_clusters_strata_duplicates_and_evaluation_images(home: Path, tmp_path: 
         assert {r["grouping"] for r in rates} == {"cluster", "source", "json:kind"}
 
 
+def test_scores_that_stay_take_their_embeddings_along(home: Path, tmp_path: Path) -> None:
+    words = ("select.clusters=4", "select.balance=cluster", "select.group_floor=0.5")
+    store = go(config_of(home, tmp_path, "frozen", "score.rescore=once", *words))
+    clusters = [np.load(store.stage(r, "select") / "clusters.npy") for r in range(ROUNDS)]
+    assert clusters[0].max() == 3
+    for later in clusters[1:]:
+        np.testing.assert_array_equal(later, clusters[0])
+    assert not (store.stage(1, "score") / "embeddings").exists()
+
+
+def test_where_nothing_is_scored_clusters_are_not_watched(home: Path, tmp_path: Path) -> None:
+    everything = ("select.keep_fraction=0", "select.diverse_fraction=1")
+    words = ("select.clusters=4", "select.balance=cluster", "select.diverse_by=cluster")
+    store = go(config_of(home, tmp_path, "uniform", *everything, *words))
+    for summary in summaries(store):
+        assert summary["selected"] == summary["base"]
+        assert set(summary["coverage"]) == {"source", "script", "caption_chars"}
+
+
 def test_the_guard_widens_the_mix_and_remembers_it(home: Path, tmp_path: Path) -> None:
     wide = go(config_of(home, tmp_path, "wide", "guard.action=widen", "guard.diverse_share=0.45",
                         "select.diverse_fraction=0.1"))  # fmt: skip
@@ -261,6 +280,14 @@ def test_a_schedule_becomes_a_number_a_round() -> None:
         (['select.cuts=["keep cosine:0.4"]'], "put it into score.also"),
         (["select.watch=[language]"], "'language' is no grouping: they are source, script"),
         (["select.without=[/no/where]"], "/no/where"),
+        (
+            ["select.keep_fraction=[0.3, 0]", "select.duplicates=near", "select.clusters=9"],
+            "select.duplicates=near needs embeddings, and round 1 makes none",
+        ),
+        (
+            ["select.keep_fraction=0", "select.diverse_by=cluster", "select.clusters=9"],
+            "select.diverse_by=cluster needs embeddings, and round 0 makes none",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_else(words: list[str], said: str) -> None:

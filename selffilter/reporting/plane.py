@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from selffilter.planning import encoded_in
 from selffilter.randomness import hash_rows
 from selffilter.reporting.draw_of_rows import Drawn
 from selffilter.rundir.on_disk import RunOnDisk
@@ -77,11 +78,13 @@ def lay_out(run: RunOnDisk, drawn: Drawn, most: int = MOST_POINTS) -> Plane | No
 
 
 def _by_embeddings(run: RunOnDisk, drawn: Drawn, chosen: NDArray[np.int64]) -> Plane | None:
-    if not (run.store.stage(drawn.rounds[-1], "score") / "embeddings").is_dir():
+    encoded = encoded_in(run.config, drawn.rounds[-1])
+    if encoded is None or not (run.store.stage(encoded, "score") / "embeddings").is_dir():
         return None
     from selffilter.stages.embedded import round_features  # torch is heavy
 
-    features_PD = round_features(run.store, drawn.rounds[-1], run.pool.rows)(drawn.rows_S[chosen])
+    features = round_features(run.config, run.store, encoded, run.pool.rows)
+    features_PD = features(drawn.rows_S[chosen])
     there = np.isfinite(features_PD).all(axis=1)
     if there.sum() < 3 or features_PD.shape[1] < 2:
         return None

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save
 
+from selffilter.config import Config
 from selffilter.errors import UserError
+from selffilter.planning import encoded_in
 from selffilter.scoring.embeddings.embeddings import Embeddings
 from selffilter.scoring.embeddings.folder import open_folder
 from selffilter.selecting.clusters import Clusters, cluster
@@ -89,13 +91,15 @@ class RowFeatures:
         return features_nD
 
 
-def round_features(store: RunStore, round_: int, rows: int) -> RowFeatures:
-    """Open the embeddings that a round's scoring kept.
+def round_features(config: Config, store: RunStore, round_: int, rows: int) -> RowFeatures:
+    """Open the embeddings that go with a round's scores.
 
-    They are of the rows that this round's model looked at: with ``score.fraction`` or
-    ``score.rescore`` these are not all, and those of an earlier model cannot stand in for them.
+    They are of the rows that the model looked at (see `encoded_in`): with ``score.fraction`` or
+    ``score.rescore: unconsumed`` these are not all, and those of an earlier model cannot stand in
+    for them.
 
     Args:
+        config: Of the run.
         store: The run.
         round_: Which round.
         rows: N, of the pool.
@@ -103,7 +107,8 @@ def round_features(store: RunStore, round_: int, rows: int) -> RowFeatures:
     Raises:
         UserError: If nothing was kept.
     """
-    folder = store.stage(round_, "score") / "embeddings"
+    encoded = encoded_in(config, round_)
+    folder = store.stage(round_ if encoded is None else encoded, "score") / "embeddings"
     if not folder.is_dir():
         raise UserError(
             f"round {round_} has kept no embeddings, which clusters, near-duplicates and the "

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from selffilter.errors import UserError
+from selffilter.planning import encoded_in
 from selffilter.pool.field import JSON, Field
 from selffilter.pool.fields import field_values, source_codes
 from selffilter.selecting.facts import FACT_GROUPINGS, read_fact_groups
@@ -46,14 +47,32 @@ class Groupings:
         return self._made[name]
 
     def watched(self) -> list[Groups]:
-        """Return what is watched; facts that an older round's tables do not tell are left out."""
+        """Return what is watched, so far as there is something to tell it by.
+
+        An older round's tables lack facts; where no model has encoded the pool there are no
+        clusters.
+        """
+        names = self._context.config.select.groupings
+        return [self.named(name) for name in names if self._is_told(name)]
+
+    def asked(self, name: str | None) -> Groups | None:
+        """Return a grouping that the config may name.
+
+        None if it names none, and of clusters where there are none: `check_selection` has seen to
+        it that nothing depends on them then.
+
+        Raises:
+            UserError: If what it is made of is not there.
+        """
+        if name is None or (name == "cluster" and not self._is_told(name)):
+            return None
+        return self.named(name)
+
+    def _is_told(self, name: str) -> bool:
+        if name == "cluster":
+            return encoded_in(self._context.config, self._round) is not None
         scores = self._context.store.stage(self._round, "score")
-        there = [
-            name
-            for name in self._context.config.select.groupings
-            if name not in FACT_GROUPINGS or has_column(shard_file(scores, 0), name)
-        ]
-        return [self.named(name) for name in there]
+        return name not in FACT_GROUPINGS or has_column(shard_file(scores, 0), name)
 
     def _make(self, name: str) -> Groups:
         context, store = self._context, self._context.store
@@ -62,7 +81,7 @@ class Groupings:
         if name in FACT_GROUPINGS:
             return read_fact_groups(store.stage(self._round, "score"), context.pool, name)
         if name == "cluster":
-            features = round_features(store, self._round, context.pool.rows)
+            features = round_features(context.config, store, self._round, context.pool.rows)
             with context.screen.bar("clusters", int(features.among_N.sum())) as bar:
                 return stored_clusters(
                     store.stage(self._round, "select"),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from selffilter.evaluation.evaluate import EvaluationSettings
 from selffilter.evaluation.sets import open_sets
+from selffilter.planning import encoded_in
 from selffilter.selecting.duplicates import Duplicates, exact_duplicates, near_duplicates
 from selffilter.selecting.facts import read_fact
 from selffilter.selecting.leakage import Leaks, near_images, same_images
@@ -102,7 +103,7 @@ def find_removals(
         )
         left_N[exact.rows_R] = False
     if select.duplicates == "near":
-        features = round_features(context.store, round_, context.pool.rows)
+        features = round_features(context.config, context.store, round_, context.pool.rows)
         with context.screen.bar("near-duplicates", int(left_N.sum())) as bar:
             near = near_duplicates(
                 groupings.named("cluster").codes_N,
@@ -139,8 +140,10 @@ def _leaks(
     leaks = same_images(_hashes(context, round_), among_N, hashes_M)
     if c.select.without_cosine is None:
         return leaks, numbering
-    features = round_features(context.store, round_, context.pool.rows)
-    model = context.scorer(round_)
+    features = round_features(c, context.store, round_, context.pool.rows)
+    encoded = encoded_in(c, round_)
+    assert encoded is not None, "`check_selection` has refused it"
+    model = context.scorer(encoded)
     evaluation_MD, numbering = evaluation_features(model, context.recipe, sets, settings)
     with context.screen.bar("near evaluation images", int(among_N.sum())) as bar:
         near = near_images(features, among_N, evaluation_MD, c.select.without_cosine, bar.advance)

@@ -75,8 +75,8 @@ def select(context: RunContext, steps: RoundSteps) -> Summary:
         context.pool.uids_of,
         merit_N,
         scores.columns,
-        balance=groupings.named(c.select.balance) if c.select.balance else None,
-        strata=groupings.named(c.select.diverse_by) if c.select.diverse_by else None,
+        balance=groupings.asked(c.select.balance),
+        strata=groupings.asked(c.select.diverse_by),
         clean=_clean_share(context, round_, scores),
     )
     context.screen.doing(title, "chooses")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from selffilter.config import Config
 from selffilter.errors import UserError
 from selffilter.scoring.embeddings.folder import EmbeddingWriter, open_folder
 from selffilter.selecting.clusters import cluster
@@ -68,9 +69,9 @@ def test_embeddings_of_other_rows_are_refused(tmp_path, rows):
 def test_a_round_that_kept_no_embeddings_says_what_to_set(tmp_path):
     store = RunStore(tmp_path)
     with pytest.raises(UserError, match=r"round 1 .* score.keep_embeddings=true"):
-        round_features(store, 1, ROWS)
+        round_features(Config(), store, 1, ROWS)
     write(store.stage(1, "score") / "embeddings", [range(ROWS)])
-    close(round_features(store, 1, ROWS)(np.arange(ROWS)), np.arange(ROWS))
+    close(round_features(Config(), store, 1, ROWS)(np.arange(ROWS)), np.arange(ROWS))
 
 
 def test_clusters_are_those_of_the_embeddings_and_are_made_once(tmp_path):
