@@ -17,7 +17,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -173,7 +173,7 @@ class UnreadableJson(UserError, ValueError):
 
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON, atomically."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, default=_plain)
+    text = json.dumps(without_nan(value), indent=2, ensure_ascii=False, allow_nan=False)
     write_atomically(path, lambda file: file.write(text.encode() + b"\n"))
 
 
@@ -191,10 +191,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise UnreadableJson(
-            f"{path} is no JSON: {error}. It is damaged: bring it back from a copy; if a run can "
-            "make it again, it does so once the file is gone."
-        ) from error
+        raise UnreadableJson(f"{path} is no JSON: {error}.") from error
 
 
 class JsonObject(dict[str, Any]):
@@ -216,7 +213,10 @@ def read_object(path: Path) -> JsonObject:
     Raises:
         UnreadableJson: If it is none.
     """
-    value = read_json(path)
+    try:
+        value = read_json(path)
+    except UnreadableJson as error:
+        raise UnreadableJson(f"{error} If a run wrote it, {_ANOTHER}") from error
     if not isinstance(value, dict):
         raise UnreadableJson(f"{path} holds no JSON object: {_ANOTHER}")
     found = JsonObject(value)
@@ -228,12 +228,20 @@ _ANOTHER = "it is damaged, or of another version of selffilter. Bring it back fr
 
 
 def without_nan(value: Any) -> Any:
-    """Return a value for JSON, which has no NaN: what is undefined is null, however deep."""
-    if isinstance(value, dict):
-        return {key: without_nan(inside) for key, inside in value.items()}
+    """Return a value as JSON has it, however deep it stands.
+
+    JSON has no NaN and no infinity: what is undefined is null. Numpy's numbers are numbers, paths
+    are text.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): without_nan(inside) for key, inside in value.items()}
     if isinstance(value, list | tuple):
         return [without_nan(inside) for inside in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class RunStore:
@@ -469,7 +477,7 @@ def iterate_jsonl(path: Path) -> Iterator[dict[str, Any]]:
         for line in file:
             try:
                 record = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 return
             if not isinstance(record, dict):
                 return
@@ -479,14 +487,6 @@ def iterate_jsonl(path: Path) -> Iterator[dict[str, Any]]:
 def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:
     """Write JSON lines, atomically."""
     write_text(path, "".join(json.dumps(record) + "\n" for record in records))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    if hasattr(value, "item"):
-        return value.item()
-    raise TypeError(f"cannot write {type(value).__name__} as JSON")
 
 
 def _modified(path: Path) -> float:

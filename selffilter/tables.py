@@ -82,6 +82,12 @@ RATES = Path("about") / "groups.parquet"
 """In a selection's folder, how often each group of each watched grouping is selected:
 ``SelectionRates.table`` behind a column ``grouping``. Absent where nothing is watched."""
 
+HISTOGRAMS = Path("about") / "histograms.json"
+"""In a selection's folder, the scores of the base, the confident and diverse rows and the probe."""
+
+CALIBRATION = Path("about") / "calibration.parquet"
+"""In a selection's folder, ``Reliability.table`` of the fitted mixture; only with known truth."""
+
 CLUSTERS = "clusters.npy"
 """In a selection's folder, (N,) int32, the cluster of each row, the largest is 0; -1: of none.
 Absent without clusters."""

@@ -165,11 +165,8 @@ def find_architecture(name: str, asked_as: str = "model.name") -> str:
         path = Path(name)
         if not path.is_file():
             raise UserError(f"{asked_as}: there is no model config {name}.")
-        try:
-            config = read_json(path)
-        except ValueError as error:
-            raise UserError(f"{name} is not JSON: {error}.") from error
-        if not {"embed_dim", "vision_cfg", "text_cfg"} <= set(config):
+        config, needed = read_json(path), {"embed_dim", "vision_cfg", "text_cfg"}
+        if not isinstance(config, dict) or not needed <= set(config):
             raise UserError(f"{name} is not an open_clip model config (embed_dim, vision_cfg, …).")
         open_clip.add_model_config(path)
         name = path.stem

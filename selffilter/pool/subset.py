@@ -29,6 +29,8 @@ from selffilter.threads import THREADS, several
 SUBSET_DTYPE = np.dtype("<u8,<u8")
 _PIECE = 1 << 20
 """Uids that are written or converted at a time."""
+_TOP_BITS = 6
+"""By their upper bits uids are dealt into parts, each of which is sorted by itself."""
 _TEXT_PIECE = 32 << 20
 _MOST_TIMES = 2**31 - 1
 
@@ -63,15 +65,16 @@ def _ascending_parts(
     if is_ascending(uids_N2):
         yield uids_N2, weights_N
         return
-    top_N = (uids_N2[:, 0] >> np.uint64(60)).astype(np.uint8)
+    top_N = (uids_N2[:, 0] >> np.uint64(64 - _TOP_BITS)).astype(np.uint8)
 
     def ascending(top: int) -> tuple[NDArray[np.uint64], NDArray[Any] | None]:
         part = np.flatnonzero(top_N == top)
         part = part[ascending_order(uids_N2[part])]
         return uids_N2[part], None if weights_N is None else weights_N[part]
 
-    for first in range(0, 16, THREADS):  # no more of them in memory
-        yield from several(ascending, range(first, min(first + THREADS, 16)))
+    parts = 1 << _TOP_BITS
+    for first in range(0, parts, THREADS):  # no more of them in memory
+        yield from several(ascending, range(first, min(first + THREADS, parts)))
 
 
 def read_subset(path: Path) -> NDArray[np.uint64]:

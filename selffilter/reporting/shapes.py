@@ -12,10 +12,8 @@ from selffilter.reporting.fates import NOT_BASE
 from selffilter.rundir.on_disk import RunOnDisk, number
 from selffilter.selecting.calibration import Reliability
 from selffilter.selecting.histograms import histogram
-from selffilter.stages.against_truth import CALIBRATION
-from selffilter.stages.watching import HISTOGRAMS
 from selffilter.store import read_object
-from selffilter.tables import read_table
+from selffilter.tables import CALIBRATION, HISTOGRAMS, read_table
 
 Counts = NDArray[np.int64]
 
@@ -69,7 +67,8 @@ def shapes_of(run: RunOnDisk, drawn: Drawn, clean_S: NDArray[np.int8] | None) ->
         calibration = run.store.stage(round_, "select") / CALIBRATION
         reliability = None
         if clean_S is not None and calibration.exists():
-            reliability = Reliability.of_table(read_table(calibration))
+            read = Reliability.of_table(read_table(calibration))
+            reliability = read if read.rows_B.any() else None
         threshold = number(run.store.summary(round_, "select").get("threshold"))
         found.append(
             Shape(

@@ -12,9 +12,8 @@ from rich.text import Text
 
 from selffilter.errors import UserError
 from selffilter.rundir.status import FINISHED, RUNNING, SILENT, Status, read_status
-from selffilter.store import LEASE_STALE_S
+from selffilter.store import LEASE_STALE_S, without_nan
 from selffilter.tracking.console import format_row, heading
-from selffilter.tracking.events import plain
 from selffilter.tracking.pace import clock
 
 _ALARMS_SHOWN = 5
@@ -81,7 +80,7 @@ def _follow(run_dir: Path, status: Status, every_s: float, console: Console) -> 
 
 
 def _print_json(status: Status) -> None:
-    print(json.dumps(plain(status.record())), flush=True)
+    print(json.dumps(without_nan(status.record())), flush=True)
 
 
 def _whole(status: Status) -> Group:

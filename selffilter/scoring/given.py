@@ -43,8 +43,9 @@ class GivenScores:
             raise UserError(
                 f"score.given_scores={path} is no Parquet of uid (32 hex digits) and score: {error}"
             ) from error
-        self._path, self._uids_M2 = path, np.concatenate(parts)
-        self._known = uids.UidTable(self._uids_M2)
+        uids_M2 = np.concatenate(parts)
+        self._path, self._listed, self._first = path, len(uids_M2), uids.to_hex(uids_M2[:1])
+        self._known = uids.UidTable(uids_M2)
         scores.append(np.array([np.nan], np.float32))
         self._scores = np.concatenate(scores)  # place -1: no score
 
@@ -64,15 +65,16 @@ class GivenScores:
             usable_n[pool.defects(shard)[0] - pool.first_row[shard]] = False
             uids_n2 = pool.shard_uids(shard)[usable_n]
             rows += len(uids_n2)
-            known += int(np.count_nonzero(self._known.places(uids_n2) >= 0))
-            scored += int(np.count_nonzero(np.isfinite(self.of(uids_n2))))
-        named, listed = f"score.given_scores={self._path}", len(self._uids_M2)
+            place_n = self._known.places(uids_n2)
+            known += int(np.count_nonzero(place_n >= 0))
+            scored += int(np.count_nonzero(np.isfinite(self._scores[place_n])))
+        named = f"score.given_scores={self._path}"
         if rows and not known:
-            theirs = uids.to_hex(self._uids_M2[:1])[0] if listed else "none"
+            theirs = self._first[0] if self._first else "none"
             ours = uids.to_hex(pool.uids_of(np.zeros(1, np.int64)))[0]
             raise UserError(
-                f"{named}: none of its {listed:,} uids is in the pool, which has {rows:,} usable "
-                f"rows. Its first uid is {theirs}, the pool's {ours}: is it of this pool?"
+                f"{named}: none of its {self._listed:,} uids is in the pool, which has {rows:,} "
+                f"usable rows. Its first uid is {theirs}, the pool's {ours}: is it of this pool?"
             )
         if scored == rows:
             return ""

@@ -16,9 +16,7 @@ from selffilter.selecting.calibration import reliability
 from selffilter.selecting.choice import Choice
 from selffilter.selecting.mixture import fit_mixture
 from selffilter.stages.context import Summary
-from selffilter.tables import write_table
-
-CALIBRATION = Path("about") / "calibration.parquet"
+from selffilter.tables import CALIBRATION, write_table
 
 
 def against_truth(
@@ -53,6 +51,7 @@ def against_truth(
         known_n = label_n >= 0
         posterior_n = mixture.posterior(scores_N[base[known_n]])
         found = reliability(posterior_n, label_n[known_n] == 1)
-        write_table(folder / CALIBRATION, found.table())
-        summary["expected_calibration_error"] = found.expected_calibration_error
+        if found.rows_B.any():
+            write_table(folder / CALIBRATION, found.table())
+            summary["expected_calibration_error"] = found.expected_calibration_error
     return summary

@@ -21,7 +21,7 @@ from selffilter.selecting.on_disk import read_scores, read_shares, removed_rows
 from selffilter.selecting.scratch import Scratch
 from selffilter.stages.examples import Ranks, Selected, drawn_base, find_examples
 from selffilter.store import RunStore, read_json
-from selffilter.tables import counts_file, shard_file
+from selffilter.tables import HISTOGRAMS, counts_file, shard_file
 from selffilter.tracking.shown import Bins, Example, Output, SampleTable
 
 if TYPE_CHECKING:  # a round is shown by the context that it is of
@@ -59,7 +59,7 @@ class FinishedRound:
 
     def histograms(self) -> list[Bins]:
         """Return what selecting has counted."""
-        path = self._folder("select") / "about" / "histograms.json"
+        path = self._folder("select") / HISTOGRAMS
         if not path.exists():
             return []
         return [

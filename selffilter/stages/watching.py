@@ -31,9 +31,8 @@ from selffilter.selecting.on_disk import Scores, read_scores, read_shares
 from selffilter.selecting.scratch import Scratch
 from selffilter.stages.context import RunContext, Summary
 from selffilter.store import write_json
-from selffilter.tables import RATES, read_table, write_table
+from selffilter.tables import HISTOGRAMS, RATES, read_table, write_table
 
-HISTOGRAMS = Path("about") / "histograms.json"
 _NAMED = 5
 
 

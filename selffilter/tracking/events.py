@@ -14,7 +14,6 @@ Every line has ``event`` and ``time`` (Unix, s):
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -24,6 +23,7 @@ from typing import IO, Any
 
 from selffilter.endings import ending_of
 from selffilter.progress import Bar
+from selffilter.store import without_nan
 from selffilter.tracking.console import Screen
 from selffilter.tracking.pace import Pace
 from selffilter.tracking.trackers import Record
@@ -45,7 +45,7 @@ class JsonScreen(Screen):
     def emit(self, event: str, **values: Any) -> None:
         """Write a line."""
         record = {"event": event, "time": time.time()} | values
-        self._out.write(json.dumps(plain(record), default=str) + "\n")
+        self._out.write(json.dumps(without_nan(record), default=str) + "\n")
         self._out.flush()
 
     @contextmanager
@@ -82,15 +82,6 @@ class JsonScreen(Screen):
         bar = _EventBar(self, Pace(title, total, done, time.monotonic()))
         yield bar
         bar.end()
-
-
-def plain(value: Any) -> Any:
-    """JSON has no NaN: what is undefined is null, however deep."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {str(key): plain(each) for key, each in value.items()}
-    return [plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 class _EventBar:

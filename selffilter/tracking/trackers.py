@@ -8,7 +8,14 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from selffilter.store import RunStore, append_line, iterate_jsonl, write_jsonl, write_text
+from selffilter.store import (
+    RunStore,
+    append_line,
+    iterate_jsonl,
+    without_nan,
+    write_jsonl,
+    write_text,
+)
 from selffilter.tracking.shown import Output, RoundShown
 
 Record = dict[str, Any]
@@ -127,7 +134,7 @@ class JsonlTracker:
 
     def log(self, record: Record) -> None:
         """Append a record."""
-        append_line(self._path(record["round"]), json.dumps(_json_safe(record)))
+        append_line(self._path(record["round"]), json.dumps(without_nan(record)))
 
     def begin(self, round_: int, stage: str, samples_seen: int) -> None:
         """Take back what will be logged again."""
@@ -193,11 +200,3 @@ def last_value(path: Path, kind: str, key: str) -> float:
     """Return the last value of a key in the records of a kind; NaN if there is none."""
     values = [record[key] for record in iterate_jsonl(path) if record["kind"] == kind]
     return float(values[-1]) if values and values[-1] is not None else math.nan
-
-
-def _json_safe(record: Record) -> Record:
-    """JSON has no NaN: what is undefined becomes null."""
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in record.items()
-    }

@@ -15,8 +15,7 @@ from selffilter.errors import UserError
 from selffilter.reporting import command
 from selffilter.reporting.command import MOST_BYTES, run_report
 from selffilter.selecting.calibration import reliability
-from selffilter.stages.against_truth import CALIBRATION
-from selffilter.tables import write_table
+from selffilter.tables import CALIBRATION, write_table
 from selffilter.tracking.console import Screen
 
 EVERY = ("glance", "samples", "curves", "scores", "flow", "map", "groups", "compute", "config")
@@ -90,6 +89,9 @@ def test_where_a_mixture_was_held_against_the_truth_its_reliability_is_drawn(cop
     assert told.count("expected calibration error") == 1
     assert f"round 1: expected calibration error {found.expected_calibration_error:.3f}" in told
     assert "where 0.10 was fitted, 0.75 of 40" in told
+    nobody = reliability(np.empty(0), np.empty(0, bool))
+    write_table(copy / "rounds/001/selection" / CALIBRATION, nobody.table())
+    assert heading not in look(write(copy, tmp_path)).by_id["scores"]
 
 
 def test_samples_have_pictures_captions_and_their_truth(page, look):
