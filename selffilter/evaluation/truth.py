@@ -25,7 +25,7 @@ class Truth:
         pool: The pool.
 
     Raises:
-        UserError: If the file is not such a table.
+        UserError: If the file is not such a table, or names no row of the pool.
     """
 
     def __init__(self, path: Path, pool: Pool) -> None:
@@ -40,6 +40,11 @@ class Truth:
         unknown = np.int8(-1)
         place_N = known.places(pool.uids_of(np.arange(pool.rows)))
         self._clean_N = np.append(clean, unknown)[place_N]
+        if pool.rows and (place_N < 0).all():
+            raise UserError(
+                f"evaluate.truth={path}: none of its {len(clean):,} uids is in the pool, which has "
+                f"{pool.rows:,} rows. Is it of this pool?"
+            )
 
     def is_clean(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Mark the rows that are known to be clean, (N,) bool."""

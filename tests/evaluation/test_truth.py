@@ -85,3 +85,9 @@ def test_another_table_is_refused_by_name(tiny_pool, tmp_path, columns):
         Truth(tmp_path / "t.parquet", tiny_pool)
     with pytest.raises(UserError, match=r"evaluate\.truth=.*missing"):
         Truth(tmp_path / "missing.parquet", tiny_pool)
+
+
+def test_a_truth_of_another_pool_is_refused(tiny_pool, tmp_path):
+    pq.write_table(pa.table({"uid": ["a" * 32], "clean": [True]}), tmp_path / "truth.parquet")
+    with pytest.raises(UserError, match=r"none of its 1 uids is in the pool, which has 8 rows"):
+        Truth(tmp_path / "truth.parquet", tiny_pool)
