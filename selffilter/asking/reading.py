@@ -24,7 +24,7 @@ from selffilter.pool.base import Base
 from selffilter.pool.failures import Failure
 from selffilter.progress import Bar, NoBar
 from selffilter.rundir.on_disk import RunOnDisk, number
-from selffilter.selecting.on_disk import removed_rows
+from selffilter.rundir.ranked import RankedScores
 from selffilter.tables import counts_file, read_table, shard_file
 from selffilter.threads import several
 from selffilter.training.round_plan import round_plan
@@ -138,33 +138,13 @@ class Asked:
         if np.isfinite(asked_K).any():
             better, shards = BetterThan(asked_K), self._run.pool.shards
             with self._bar(f"round {round_}  ranks", shards) as bar:
-                for ranked_n in several(self._ranked_scores(round_), range(shards)):
+                for ranked_n in several(RankedScores(self._run, round_).of_base, range(shards)):
                     better.count(ranked_n)
                     bar.advance(1)
             for fact, rank in zip(facts, better.ranks_K.tolist(), strict=True):
                 fact |= {"rank": None if rank < 0 else rank, "scored_base": better.scored}
         for fact in facts:
             fact.pop("columns")
-
-    def _ranked_scores(self, round_: int) -> Callable[[int], NDArray[np.float32]]:
-        """Return what reads, of a shard, what the rows of its scored base are ranked by."""
-        store, first_row = self._run.store, self._run.pool.first_row
-        signal = store.summary(round_, "score")["signal"]
-        flags = ["failure", "probe", "outside"]
-        removed, merit_N = removed_rows(store.stage(round_, "select")), self._run.merit(round_)
-
-        def read(shard: int) -> NDArray[np.float32]:
-            first, end = first_row[shard : shard + 2].tolist()
-            columns = flags if merit_N is not None else [signal, *flags]
-            table = read_table(shard_file(store.stage(round_, "score"), shard), columns)
-            left_out_n = np.logical_or.reduce([table[name].to_numpy() != 0 for name in flags])
-            low, high = np.searchsorted(removed, [first, end])
-            left_out_n[removed[low:high] - first] = True
-            ranked_n = table[signal].to_numpy() if merit_N is None else merit_N[first:end]
-            in_base: NDArray[np.float32] = ranked_n[~left_out_n]
-            return in_base
-
-        return read
 
     # --- selection ----------------------------------------------------------------------------
 

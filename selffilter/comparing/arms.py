@@ -24,6 +24,8 @@ _DECIDE_AFTER_ALL = ("guard", "hardware.precision")
 """Of what a run may go on with, what its numbers depend on all the same."""
 _NUMBER = re.compile(r"(\d+(?:\.\d+)*)")
 """Versions and decimals are one number: none of their parts is a seed."""
+_BEFORE_A_SEED = re.compile(r"(^|[^a-z])(seed|s)[-_]?$", re.IGNORECASE)
+"""Without it a number of a path is something else: that of a shard, a version, a share of noise."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,14 @@ class Arm:
         name: What its runs' names have in common.
         sides: Its runs, each with another seed, ascending by it; or the one file.
         by_seed: Fields whose values differ within the arm: paths with the seed in them.
+        elsewhere: Fields of shards that are the same by their index, and lie elsewhere.
     """
 
     number: int
     name: str
     sides: tuple[Side, ...]
     by_seed: tuple[str, ...] = ()
+    elsewhere: tuple[str, ...] = ()
 
     @property
     def is_runs(self) -> bool:
@@ -56,6 +60,11 @@ class Arm:
     def seeds(self) -> dict[int, str]:
         """Seed → letter of the run, ascending."""
         return {side.run.config.seed: side.letter for side in self.sides if side.run is not None}
+
+    @property
+    def rounds_differ(self) -> bool:
+        """Whether what its runs keep is of different rounds: there is no mean over it."""
+        return len({side.round for side in self.sides}) > 1
 
 
 def arms_of(sides: Sequence[Side]) -> list[Arm]:
@@ -80,7 +89,7 @@ def arms_of(sides: Sequence[Side]) -> list[Arm]:
     groups = [sorted(members, key=_seed) for members in groups]
     names = _unlike([_name(members) for members in groups], groups)
     return [
-        Arm(number, name, tuple(members), _by_seed(members))
+        Arm(number, name, tuple(members), *_changing(members))
         for number, (name, members) in enumerate(zip(names, groups, strict=True))
     ]
 
@@ -92,9 +101,18 @@ def arm_differences(arms: Sequence[Arm]) -> dict[str, list[Any]]:
     return {key: [_settings(side)[key] for side in firsts] for key in fields}
 
 
+def same_start(fields: Iterable[str]) -> bool:
+    """Whether runs of one seed share first weights and order, though these fields differ."""
+    return not any(_is_under(key, ("model", "pool")) for key in fields)
+
+
 def same_but_for_seed(text: str, seed: int, other: str, its_seed: int) -> bool:
-    """Whether two paths differ in nothing, or in each having its run's seed at the same places."""
-    return _joined_of([_NUMBER.split(text), _NUMBER.split(other)], [seed, its_seed]) is not None
+    """Whether two paths differ in nothing, or in each having its run's seed at the same places.
+
+    A number is a seed behind ``seed`` or ``s``, as in ``noise50-seed3``, ``s_03`` and ``Seed-3``.
+    """
+    parts = [_NUMBER.split(text), _NUMBER.split(other)]
+    return _joined_of(parts, [seed, its_seed], _BEFORE_A_SEED) is not None
 
 
 # --- what kind a run is of --------------------------------------------------------------------
@@ -144,10 +162,29 @@ def _same_text(one: Side, a: str, other: Side, b: str) -> bool:
     return same_but_for_seed(a, _seed(one), b, _seed(other))
 
 
-def _by_seed(members: Sequence[Side]) -> tuple[str, ...]:
-    configs = [flatten(side.run.config) for side in members if side.run is not None]
-    fields = [key for key in (_SHARDS, *_PATHS) if configs and key in configs[0]]
-    return tuple(key for key in fields if any(c[key] != configs[0][key] for c in configs))
+def _changing(members: Sequence[Side]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the paths that differ by the seed, and those that differ otherwise."""
+    if members[0].run is None:
+        return (), ()
+    first, *others = ((side, flatten(side.run.config)) for side in members if side.run is not None)
+    by_seed: list[str] = []
+    elsewhere: list[str] = []
+    for key in (_SHARDS, *_PATHS):
+        texts = [(side, _texts(config.get(key))) for side, config in others]
+        mine = _texts(first[1].get(key))
+        if all(text == mine for _, text in texts):
+            continue
+        by_its_number = all(
+            len(text) == len(mine)
+            and all(_same_text(first[0], x, side, y) for x, y in zip(mine, text, strict=True))
+            for side, text in texts
+        )
+        (by_seed if by_its_number else elsewhere).append(key)
+    return tuple(by_seed), tuple(elsewhere)
+
+
+def _texts(value: Any) -> list[str]:
+    return list(map(str, value)) if isinstance(value, list | tuple) else [str(value)]
 
 
 def _has_seed(members: Sequence[Side], side: Side) -> bool:
@@ -161,15 +198,27 @@ def _seed(side: Side) -> int:
 # --- names ------------------------------------------------------------------------------------
 
 
-def _joined_of(parts: Sequence[list[str]], seeds: Sequence[int]) -> str | None:
-    """Return what texts have in common without each one's seed; None if they differ otherwise."""
+def _joined_of(
+    parts: Sequence[list[str]], seeds: Sequence[int], before: re.Pattern[str] | None = None
+) -> str | None:
+    """Return what texts have in common without each one's seed; None if they differ otherwise.
+
+    Args:
+        parts: Of each text, words and numbers by turns.
+        seeds: Of each.
+        before: What stands before a number that is a seed; None: anything.
+    """
     if len({len(part) for part in parts}) != 1:
         return None
     found = []
     for place, tokens in enumerate(zip(*parts, strict=True)):
         if all(token == tokens[0] for token in tokens):
             found.append(tokens[0])
-        elif place % 2 and all(t == str(seed) for t, seed in zip(tokens, seeds, strict=True)):
+        elif (
+            place % 2
+            and (before is None or before.search(parts[0][place - 1]))
+            and all(t.isdecimal() and int(t) == s for t, s in zip(tokens, seeds, strict=True))
+        ):
             continue
         else:
             return None

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from selffilter.asking.ranking import BetterThan
-from selffilter.comparing.agreement import by_all_and_by_none, kept_by, once
+from selffilter.comparing.agreement import by_all_and_by_none, chosen_by, once
 from selffilter.comparing.arms import Arm
 from selffilter.comparing.sides import Side, shards_of
 from selffilter.errors import UserError
@@ -22,7 +21,7 @@ from selffilter.pool.uids import UidTable, to_hex
 from selffilter.reporting.thumbnails import PAGE_IMAGE_BYTES, Tile, read_tiles
 from selffilter.rundir.materialising import rows_of
 from selffilter.rundir.on_disk import RunOnDisk
-from selffilter.tables import read_table, shard_file
+from selffilter.rundir.ranked import RankedScores
 from selffilter.threads import several
 
 MOST_TILES = 400
@@ -33,6 +32,24 @@ _MOST_LABELLED = 20_000
 """Samples of a sheet, by lot, whose truth is looked up."""
 
 Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Disputed:
+    """Two sheets that belong beside each other.
+
+    Attributes:
+        arms: The two arms that they set against each other, or the one whose seeds they compare.
+        sheets: What the first arm keeps and the other does not, and the other way round.
+    """
+
+    arms: tuple[Arm, ...]
+    sheets: tuple[Sheet, Sheet]
+
+    def showing(self, most: int) -> Disputed:
+        """Return them with so many samples at most."""
+        one, two = self.sheets
+        return replace(self, sheets=(one.showing(most), two.showing(most)))
 
 
 @dataclass(frozen=True)
@@ -80,7 +97,7 @@ def disputed_samples(
     samples: int,
     notes: list[str],
     on_each: Callable[[int], None] = lambda _: None,
-) -> list[tuple[Sheet, Sheet]]:
+) -> list[Disputed]:
     """Draw samples by lot, read them, and see how each run ranks them.
 
     Of two arms: what all seeds of the one keep for their score and none of the other, and the
@@ -104,7 +121,7 @@ def disputed_samples(
         truths = _Truths(notes)
         drawn = [
             _draw(title, uids, _pool_of(arm, runs), at_most, truths)
-            for pair in asked
+            for _, pair in asked
             for title, uids, arm in pair
         ]
         sheets = _ranked_best_first(drawn, runs)
@@ -112,35 +129,37 @@ def disputed_samples(
         notes.append(f"Samples are not shown: {error}")
         return []
     _read(sheets, notes, on_each)
-    pairs = zip(sheets[::2], sheets[1::2], strict=True)
-    return [(a, b) for a, b in pairs if len(a.rows) or len(b.rows)]
+    pairs = zip(asked, sheets[::2], sheets[1::2], strict=True)
+    return [Disputed(of, (a, b)) for (of, _), a, b in pairs if len(a.rows) or len(b.rows)]
 
 
 # --- which ------------------------------------------------------------------------------------
 
 _Asked = tuple[str, Subset, Arm]
+_Pair = tuple[tuple[Arm, ...], tuple[_Asked, _Asked]]
 
 
-def _pairs(arms: Sequence[Arm]) -> list[tuple[_Asked, _Asked]]:
+def _pairs(arms: Sequence[Arm]) -> list[_Pair]:
     chosen = {arm.number: [side.chosen for side in arm.sides] for arm in arms}
     first = arms[0]
     if len(arms) == 1:
         if len(first.sides) < 2:
             return []
         every = multiset.intersect([once(subset) for subset in chosen[0]])
-        some = multiset.minus([once(kept_by(chosen[0])), every])
-        return [
-            (("Kept with every seed", every, first), ("Kept with some seeds only", some, first))
-        ]
-    found = []
+        some = multiset.minus([once(chosen_by(chosen[0])), every])
+        all_and_some = (
+            ("Kept with every seed", every, first),
+            ("Kept with some seeds only", some, first),
+        )
+        return [((first,), all_and_some)]
+    found: list[_Pair] = []
     for other in arms[1 : 1 + _MOST_OTHERS]:
         one, two = chosen[first.number], chosen[other.number]
-        found.append(
-            (
-                (f"{_by(first)}, not {_by(other)}", by_all_and_by_none(one, two), first),
-                (f"{_by(other)}, not {_by(first)}", by_all_and_by_none(two, one), other),
-            )
+        either_way = (
+            (f"{_by(first)}, not {_by(other)}", by_all_and_by_none(one, two), first),
+            (f"{_by(other)}, not {_by(first)}", by_all_and_by_none(two, one), other),
         )
+        found.append(((first, other), either_way))
     return found
 
 
@@ -246,39 +265,21 @@ def quantiles_of(side: Side, rows_K: Rows) -> NDArray[np.float64]:
         (K,) between 0 and 1: 1 − (place − ½) / rows; NaN for a row without a score.
     """
     assert side.run is not None and side.round is not None
-    score_K = np.full(len(rows_K), np.nan, np.float32)
+    ranked, score_K = RankedScores(side.run, side.round), np.full(len(rows_K), np.nan, np.float32)
     shards = range(shards_of(side.run, side.round))
     first = side.run.pool.first_row
     for shard in shards:
         begin, end = np.searchsorted(rows_K, [first[shard], first[shard + 1]])
         if begin < end:
-            of_shard_n = _ranked(side.run, side.round, shard, base_only=False)
-            score_K[begin:end] = of_shard_n[rows_K[begin:end] - first[shard]]
+            score_K[begin:end] = ranked.of_shard(shard)[rows_K[begin:end] - first[shard]]
     if not np.isfinite(score_K).any():
         return np.full(len(rows_K), np.nan)
     better = BetterThan(score_K)
-    for ranked_n in several(partial(_ranked, side.run, side.round, base_only=True), shards):
+    for ranked_n in several(ranked.of_base, shards):
         better.count(ranked_n)
     ranks_K = better.ranks_K
     places = 1 - (ranks_K + 0.5) / max(1, better.scored)
     return np.where(ranks_K >= 0, np.clip(places, 0.0, 1.0), np.nan)
-
-
-def _ranked(run: RunOnDisk, round_: int, shard: int, *, base_only: bool) -> NDArray[np.float32]:
-    """Return what the rows of a shard are ranked by; NaN for others than the base's, if asked."""
-    signal = run.store.summary(round_, "score")["signal"]
-    names = ["row", signal, "failure", "probe", "outside"]
-    table = read_table(shard_file(run.store.stage(round_, "score"), shard), names)
-    merit_N = run.merit(round_)
-    score_n = table[signal].to_numpy()
-    if merit_N is not None:
-        score_n = np.asarray(merit_N[table["row"].to_numpy()])
-    if not base_only:
-        return score_n
-    apart_n = (table["failure"].to_numpy() != 0) | table["probe"].to_numpy()
-    apart_n |= table["outside"].to_numpy()
-    base: NDArray[np.float32] = np.where(apart_n, np.float32(np.nan), score_n)
-    return base
 
 
 # --- reading them -----------------------------------------------------------------------------

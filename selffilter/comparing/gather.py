@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -10,11 +9,18 @@ from itertools import combinations
 from typing import Any
 
 from selffilter.comparing.agreement import Agreement, agreement
-from selffilter.comparing.arm_numbers import Measure, measure_record, measures_of, paired
+from selffilter.comparing.arm_numbers import (
+    Measure,
+    measure_record,
+    measures_of,
+    paired,
+    uneven_arms,
+)
 from selffilter.comparing.arms import Arm, arm_differences, arms_of
 from selffilter.comparing.favours import Favours, favours_of, favours_record
 from selffilter.comparing.records import alarms_of, environment_differences
 from selffilter.comparing.rounds import Alike, common_rounds, compare_round
+from selffilter.comparing.seeds import has_t_intervals
 from selffilter.comparing.sides import Side, shards_of
 from selffilter.config import differences
 from selffilter.pool import multiset
@@ -100,6 +106,8 @@ class Gathered:
                     "path": str(side.path),
                     "kind": "subset" if side.run is None else "run",
                     "round": side.round,
+                    "trained": None if side.trained is None else side.trained[0],
+                    "samples_seen": None if side.trained is None else side.trained[1],
                     "pool_version": None if side.run is None else side.run.pinned["version"],
                     "uids": len(side.kept),
                     "samples": side.kept.samples,
@@ -123,6 +131,7 @@ class Gathered:
                     "sides": [side.letter for side in arm.sides],
                     "seeds": list(arm.seeds),
                     "by_seed": list(arm.by_seed),
+                    "elsewhere": list(arm.elsewhere),
                 }
                 for arm in self.arms
             ],
@@ -164,7 +173,8 @@ def gather(
         if pair.rounds and pair.rounds[-1]["spearman"] is not None
     }
     measures = measures_of(arms, numbers, metric)
-    if _lack_intervals(measures, arms):
+    notes += uneven_arms(measures, arms)
+    if not has_t_intervals() and _have_common_seeds(measures, arms):
         missing = "scipy is missing: pip install 'selffilter[experiments]'"
         notes.append(f"no intervals of differences: {missing}.")
     return Gathered(
@@ -181,7 +191,7 @@ def gather(
         arm_differences(arms),
         agreement(arms, sides, chosen.jaccard_KK, spearman),
         measures,
-        favours_of(arms),
+        favours_of([arm for arm in arms if not arm.rounds_differ]),
         {side.letter: alarms_of(side) for side in runs},
         environment_differences(runs),
         notes,
@@ -202,9 +212,8 @@ def config_differences(runs: Sequence[Side]) -> dict[str, list[Any]]:
     return dict(sorted(found.items()))
 
 
-def _lack_intervals(measures: Sequence[Measure], arms: Sequence[Arm]) -> bool:
-    found = [x.difference for measure in measures for x in paired(measure, arms)]
-    return any(x.seeds > 1 and math.isnan(x.t_interval[0]) for x in found)
+def _have_common_seeds(measures: Sequence[Measure], arms: Sequence[Arm]) -> bool:
+    return any(x.difference.seeds > 1 for measure in measures for x in paired(measure, arms))
 
 
 def _pair(a: Side, b: Side, bar: ShowBar, notes: list[str]) -> Pair:

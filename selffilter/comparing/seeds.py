@@ -21,6 +21,12 @@ Values = Mapping[int, float]
 CONFIDENCE = 0.95
 FEW_SEEDS = 3
 """With so few seeds (or fewer) a bootstrap interval says nothing: there are too few resamples."""
+FEWEST_RESAMPLED = 10
+"""With fewer, percentiles over resampled seeds are too narrow to be called 95 %.
+
+Of normal differences they hold the mean in 80 % of cases with 4 seeds, in 84 % with 5, in 90 % with
+10, in 93 % with 20 (6,000 simulated sets of differences each); Student's t in 95 %.
+"""
 
 
 @dataclass(frozen=True)
@@ -66,13 +72,16 @@ def spread(values: Values) -> Spread:
     return Spread(len(array), float(array.mean()) if len(array) else math.nan, _sd(array))
 
 
-def paired_difference(method: Values, other: Values, resamples: int) -> Difference:
+def paired_difference(
+    method: Values, other: Values, resamples: int, fewest_resampled: int = FEW_SEEDS + 1
+) -> Difference:
     """Compare two methods on the seeds that both have.
 
     Args:
         method: What is asked about.
         other: What it is held against.
         resamples: Of the bootstrap; its randomness depends on the seeds' numbers alone.
+        fewest_resampled: With fewer common seeds there is no bootstrap interval.
     """
     seeds = common(method, other)
     d = np.array([method[s] - other[s] for s in seeds])
@@ -82,7 +91,7 @@ def paired_difference(method: Values, other: Values, resamples: int) -> Differen
     half = _t_quantile(len(d) - 1) * error
     mean = float(d.mean())
     bootstrap = NO_INTERVAL
-    if len(seeds) > FEW_SEEDS:
+    if len(seeds) >= fewest_resampled:
         bootstrap = percentiles(d[resampled(seeds, resamples)].mean(axis=1))
     return Difference(len(seeds), mean, error, (mean - half, mean + half), bootstrap)
 
@@ -117,9 +126,18 @@ def _sd(values: NDArray[np.float64]) -> float:
     return float(values.std(ddof=1)) if len(values) > 1 else math.nan
 
 
-def _t_quantile(freedom: int) -> float:
+def has_t_intervals() -> bool:
+    """Whether scipy is there, which intervals by Student's t need: an extra, experiments."""
     try:
-        from scipy.stats import t as student_t  # an extra: experiments
+        import scipy.stats  # noqa: F401
     except ImportError:
+        return False
+    return True
+
+
+def _t_quantile(freedom: int) -> float:
+    if not has_t_intervals():
         return math.nan
+    from scipy.stats import t as student_t
+
     return float(student_t.ppf(0.5 + CONFIDENCE / 2, freedom))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from selffilter.pool import uids
 from selffilter.pool.multiset import Subset, subset_of
 from selffilter.pool.subset import read_subset_file
 from selffilter.rundir.materialising import selection_of_run
+from selffilter.rundir.numbers import Row
 from selffilter.rundir.on_disk import RunOnDisk
 from selffilter.selecting.on_disk import read_shard
 
@@ -30,6 +31,7 @@ class Side:
         run: The run; None: a subset file.
         round: Of a run, the round whose selection is compared.
         kept: Its uids with their weights; of a run those of that selection.
+        round_asked: The round that was asked for, beyond which nothing of a run counts; None: all.
     """
 
     letter: str
@@ -37,6 +39,7 @@ class Side:
     run: RunOnDisk | None
     round: int | None
     kept: Subset
+    round_asked: int | None = None
 
     @property
     def name(self) -> str:
@@ -60,6 +63,34 @@ class Side:
     def keeps_by_score(self) -> bool:
         """Whether it is a run with confident rows."""
         return self.chosen is not self.kept
+
+    @cached_property
+    def trained(self) -> tuple[int, int | None] | None:
+        """The last round that a run has trained, of those that count, and the samples then seen.
+
+        It may be one more than has selected: see ``rounds.final_selection``.
+        """
+        rounds = [] if self.run is None else [r for r in self.run.done("train") if self.counts(r)]
+        if self.run is None or not rounds:
+            return None
+        return rounds[-1], self.run.store.summary(rounds[-1], "train").get("samples_seen")
+
+    @property
+    def whole(self) -> bool:
+        """Whether no training of the run is left out by the round that was asked for."""
+        return self.run is None or all(map(self.counts, self.run.done("train")))
+
+    def counts(self, round_: int) -> bool:
+        """Whether the numbers of a round are among those that are compared."""
+        return self.round_asked is None or round_ <= self.round_asked
+
+    def last_numbers(self, rows: Iterable[Row]) -> dict[tuple[str | None, str], Row]:
+        """Return the last of a run's numbers that count: (set, metric) → its row.
+
+        Args:
+            rows: All of the run's, in their order: see `round_numbers`.
+        """
+        return {(row["set"], row["metric"]): row for row in rows if self.counts(row["round"])}
 
 
 def open_sides(paths: Sequence[Path], round_: int | None = None) -> list[Side]:
@@ -120,4 +151,5 @@ def _open(letter: str, path: Path, round_: int | None) -> Side:
         return Side(letter, path, None, None, read_subset_file(path))
     kept = subset_at(path, round_)
     run = RunOnDisk.open(path)
-    return Side(letter, path, run, run.done("select")[-1] if round_ is None else round_, kept)
+    compared = run.done("select")[-1] if round_ is None else round_
+    return Side(letter, path, run, compared, kept, round_)

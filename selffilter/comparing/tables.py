@@ -162,14 +162,11 @@ def _by_name(columns: Sequence[_Column]) -> list[list[_Column]]:
 
 def _finals(found: Gathered) -> Table:
     table = _table("Evaluated last (%)", ["", *found.numbers])
+    last = [side.last_numbers(found.numbers[side.letter]) for side in found.runs]
     for set_ in sets_of(found):
-        last = {
-            letter: {row["metric"]: row["value"] for row in rows if row["set"] == set_}
-            for letter, rows in found.numbers.items()
-        }
         every = [row for rows in found.numbers.values() for row in rows]
         for metric in dict.fromkeys([main_metric(every, set_), *_SHOWN_OF_A_SET]):
-            values = [numbers.get(metric) for numbers in last.values()]
+            values = [numbers.get((set_, metric), {}).get("value") for numbers in last]
             if any(value is not None for value in values):
                 shown = [_number(None if v is None else 100 * v, ".1f") for v in values]
                 _add(table, [f"{set_}: {metric.replace('_', ' ')}", *shown])

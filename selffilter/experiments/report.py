@@ -158,7 +158,8 @@ def _how_to_read(experiment: Experiment) -> str:
         f" With {FEW_SEEDS} seeds or fewer the bootstrap interval is left out, for it would mean "
         "nothing, and the t interval is as wide as ignorance is."
         if len(experiment.seeds) <= FEW_SEEDS
-        else ""
+        else " Go by t where seeds are few: of normal differences the percentiles hold the true "
+        "mean in 80 % of cases with 4 seeds, 84 % with 5, 90 % with 10; t in 95 %."
     )
     return (
         "## How to read it\n\n"

@@ -6,7 +6,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from selffilter.comparing.arms import arm_differences, arms_of, same_but_for_seed
+from selffilter.comparing.arms import (
+    arm_differences,
+    arms_of,
+    same_but_for_seed,
+    same_start,
+)
 from selffilter.comparing.sides import Side
 from selffilter.config import load_config
 from selffilter.pool.multiset import subset_of
@@ -62,7 +67,7 @@ def test_what_a_run_may_go_on_with_makes_none(word):
 def test_one_pool_is_the_same_wherever_it_lies_and_another_is_another():
     moved = [side("A", "a", "seed=0"), side("B", "b", "seed=1", shards="[/moved]")]
     assert letters(arms_of(moved)) == ["A B"]
-    assert arms_of(moved)[0].by_seed == ("pool.shards",)
+    assert (arms_of(moved)[0].by_seed, arms_of(moved)[0].elsewhere) == ((), ("pool.shards",))
     others = [side("A", "a", "seed=0"), side("B", "b", "seed=1", shards="[/o]", version="w")]
     arms = arms_of(others)
     assert letters(arms) == ["A", "B"]
@@ -77,7 +82,13 @@ def test_pools_and_files_of_a_seed_belong_to_it():
     ]  # fmt: skip
     arms = arms_of(sides)
     assert letters(arms) == ["A B C"]
-    assert arms[0].by_seed == ("pool.shards", "pool.subset")
+    assert (arms[0].by_seed, arms[0].elsewhere) == (("pool.shards", "pool.subset"), ())
+
+
+def test_first_weights_and_order_are_shared_unless_model_or_pool_differ():
+    assert same_start(["score.rescore", "select.keep_fraction", "modelled", "pooled.x"])
+    assert not same_start(["score.rescore", "model.name"])
+    assert not same_start(["pool.shards"])
 
 
 def test_subsets_stand_by_themselves_and_names_are_told_apart():
@@ -90,7 +101,8 @@ def test_subsets_stand_by_themselves_and_names_are_told_apart():
 @pytest.mark.parametrize(
     ("text", "other"),
     [("noise50-seed3", "noise50-seed4"), ("/run3/seed3.npy", "/run3/seed4.npy"), ("/x", "/x"),
-     ("/s3/v1.3/00003.tar", "/s4/v1.3/00003.tar"), ("/in/3", "/in/4")],
+     ("/s3/v1.3/00003.tar", "/s4/v1.3/00003.tar"), ("seed-03", "seed-04"), ("x_s_3", "x_s_4"),
+     ("noise50seed3", "noise50seed4"), ("Seed3/s3.npy", "Seed4/s4.npy"), ("seed03", "seed4")],
 )  # fmt: skip
 def test_paths_are_of_one_kind_where_each_has_its_seed(text, other):
     assert same_but_for_seed(text, 3, other, 4)
@@ -99,7 +111,10 @@ def test_paths_are_of_one_kind_where_each_has_its_seed(text, other):
 @pytest.mark.parametrize(
     ("text", "other"),
     [("noise50-seed3", "noise51-seed4"), ("v1.3", "v1.4"), ("a33", "a44"), ("seed4", "seed3"),
-     ("/x", "/y"), ("/in/seed3/a", "/in/seed4/b"), ("seed3", "seed4/x"), ("0.3", "0.4")],
+     ("/x", "/y"), ("/in/seed3/a", "/in/seed4/b"), ("seed3", "seed4/x"), ("0.3", "0.4"),
+     ("/in/3", "/in/4"), ("scores.3.parquet", "scores.4.parquet"), ("classes3", "classes4"),
+     ("noise3-seed3", "noise4-seed4"), ("seed3/00003.tar", "seed4/00004.tar"),
+     ("seed3.5", "seed4.5")],
 )  # fmt: skip
 def test_other_paths_are_not(text, other):
     assert not same_but_for_seed(text, 3, other, 4)

@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +14,11 @@ import pytest
 from selffilter.comparing.agreement import by_all_and_by_none
 from selffilter.comparing.disputed import disputed_samples, quantiles_of
 from selffilter.comparing.gather import gather
+from selffilter.comparing.page.curves import on_the_way
+from selffilter.comparing.page.final import final
 from selffilter.comparing.page.page import compare_page
+from selffilter.comparing.page.samples import samples
+from selffilter.comparing.seeds import Difference
 from selffilter.comparing.sides import open_sides
 from selffilter.pool import uids
 from selffilter.reporting.shell import MOST_BYTES
@@ -182,18 +188,53 @@ def test_what_is_kept_by_how_many_is_counted_as_sets_have_it(page, two_arms):
     kept = [confident(run) for run in two_arms]
     every = set.union(*kept)
     by = [sum(row in one for one in kept) for row in every]
-    assert record["agreement"]["kept_by"] == [by.count(k) for k in (1, 2, 3, 4)]
+    assert record["agreement"]["chosen_by"] == [by.count(k) for k in (1, 2, 3, 4)]
     told = seen.by_id["agreement"]
     assert f"{by.count(4):,} samples are kept by all 4" in told
-    assert f"{120 - len(every)} of the pool’s rows by none" in told
+    assert "The pool has 120 rows, with those that cannot be selected or share a uid." in told
+
+
+def test_pairs_of_one_seed_are_told_apart_from_pairs_of_others(page, two_arms):
+    _, seen, record = page
+    kept = [confident(run) for run in two_arms]
+    alike = [[len(a & b) / len(a | b) for b in kept] for a in kept]
     between = {(x["a"], x["b"]): x for x in record["agreement"]["between_arms"]}
-    means = [len(a & b) / len(a | b) for a in kept[:2] for b in kept[2:]]
-    assert between[0, 1]["pairs"] == 4
-    assert between[0, 1]["jaccard"] == pytest.approx(np.mean(means))
+    assert (between[0, 0]["pairs"], between[0, 0]["same_seed"]["pairs"]) == (1, 0)
+    assert between[0, 0]["jaccard"] == pytest.approx(alike[0][1])
+    # A and C have seed 3, B and D have seed 4.
+    assert (between[0, 1]["pairs"], between[0, 1]["same_seed"]["pairs"]) == (2, 2)
+    assert between[0, 1]["jaccard"] == pytest.approx((alike[0][3] + alike[1][2]) / 2)
+    same = between[0, 1]["same_seed"]["jaccard"]
+    assert same == pytest.approx((alike[0][2] + alike[1][3]) / 2)
+    told = seen.by_id["agreement"]
+    assert "same seed: Jaccard" in told and f"{same:.3f}" in told
+
+
+def test_beside_each_index_stands_what_draws_by_lot_would_have(page, shown, two_arms, begin):
+    _, seen, record = page
+    summary = RunStore(two_arms[0]).summary(2, "select")
+    # Each seed holds out another probe.
+    k, m = (len(confident(run)) / (summary["base"] + summary["account"]["probe"])
+            for run in two_arms[:2])  # fmt: skip
+    within = record["agreement"]["between_arms"][0]
+    assert within["jaccard_by_lot"] == pytest.approx(k * m / (k + m - k * m))
+    assert "by lot" in seen.by_id["agreement"]
+    # One that keeps everything agrees with any other as much as chance has it.
+    everything = begin(
+        "everything", "seed=3", "select.keep_fraction=0", "select.diverse_fraction=1"
+    )
+    _, record = shown(two_arms[0], everything)
+    (between,) = record["agreement"]["between_arms"]
+    share = len(confident(two_arms[0])) / summary["base"]
+    assert (between["pairs"], between["jaccard"], between["same_seed"]["pairs"]) == (0, None, 1)
+    assert between["same_seed"]["jaccard"] == pytest.approx(share)
+    assert between["same_seed"]["jaccard_by_lot"] == pytest.approx(share)
 
 
 def test_sheets_hold_what_all_seeds_of_one_arm_keep_and_none_of_the_other(found, two_arms):
-    ((loop, once),) = disputed_samples(found.arms, 100, [])
+    (pair,) = disputed_samples(found.arms, 100, [])
+    (loop, once), arms = pair.sheets, [arm.number for arm in pair.arms]
+    assert arms == [0, 1]
     kept = [confident(run) for run in two_arms]
     assert set(loop.rows.tolist()) == (kept[0] & kept[1]) - kept[2] - kept[3]
     assert set(once.rows.tolist()) == (kept[2] & kept[3]) - kept[0] - kept[1]
@@ -217,9 +258,40 @@ def test_places_among_all_are_those_of_the_score_tables(found, two_arms):
     assert np.isnan(expected[1])  # the row without a picture
 
 
+def test_rows_that_were_removed_as_duplicates_are_nobodys_betters(without_duplicates, uniform):
+    side = open_sides([without_duplicates, uniform])[0]
+    scores = table(without_duplicates, 1, "score")
+    score_N = scores["neg_clip_loss"].to_numpy()
+    in_base = np.isfinite(score_N) & ~scores["probe"].to_numpy()
+    folder = RunStore(without_duplicates).stage(1, "select")
+    removed = pq.read_table(folder / "about/removed.parquet")["row"].to_numpy()
+    assert len(removed)
+    in_base[removed] = False
+    rows = np.flatnonzero(np.isfinite(score_N))
+    base = score_N[in_base]
+    expected = [1 - ((base > score_N[row]).sum() + 0.5) / len(base) for row in rows]
+    assert np.allclose(quantiles_of(side, rows), np.clip(expected, 0, 1))
+
+
+def test_each_sheet_shows_the_scores_of_the_arms_that_it_is_about(two_arms, begin, look):
+    third = begin("third", "seed=3", "select.keep_fraction=0.2")
+    found = gather(open_sides([two_arms[0], two_arms[2], third]))
+    disputed = disputed_samples(found.arms, 100, [])
+    assert [[arm.number for arm in pair.arms] for pair in disputed] == [[0, 1], [0, 2]]
+    for pair in disputed:
+        seen = look(str(samples([pair], found.arms)))
+        assert seen.all("figure", "tile")
+        told = "".join(seen.texts)
+        sheet = next(sheet for sheet in pair.sheets if len(sheet.rows))
+        scores = [f"{sheet.quantiles[arm.sides[0].letter][0]:.0%}" for arm in pair.arms]
+        assert " ".join(scores) in " ".join(told.split())
+        lines = [text for text in seen.texts if "better than" in text and text[0] in "ABC"]
+        assert lines[0].startswith("A") and f"; {pair.arms[1].letters}: " in lines[0][:28]
+
+
 def test_of_one_arm_the_sheets_show_what_seeds_agree_and_disagree_on(two_arms):
     found = gather(open_sides(two_arms[:2]))
-    ((every, some),) = disputed_samples(found.arms, 100, [])
+    ((every, some),) = (pair.sheets for pair in disputed_samples(found.arms, 100, []))
     a, b = (confident(run) for run in two_arms[:2])
     assert (set(every.rows.tolist()), set(some.rows.tolist())) == (a & b, a ^ b)
 
@@ -301,6 +373,18 @@ def test_where_all_would_be_too_much_sheets_show_fewer_and_the_page_says_so(
     assert "samples at most, for the page to stay below its bound." in look(text).by_id["overview"]
 
 
+def test_sections_are_made_once_and_a_bound_that_is_missed_is_said(found, look, monkeypatch):
+    page, made = "selffilter.comparing.page.page", []
+    whole = on_the_way
+    monkeypatch.setattr(f"{page}.on_the_way", lambda *x: made.append(1) or whole(*x))
+    monkeypatch.setattr(f"{page}.MOST_BYTES", 20_000)
+    text = compare_page(found, disputed_samples(found.arms, 20, []))
+    assert made == [1]
+    (note,) = found.notes
+    assert note == "The page is above its bound of 20,000 bytes even without samples."
+    assert note in look(text).by_id["overview"] and "samples" not in look(text).by_id
+
+
 # --- what is not as one would wish ------------------------------------------------------------
 
 
@@ -320,7 +404,8 @@ def test_runs_of_different_pools_are_joined_by_uid_and_the_page_says_so(shown, t
     seen, record = shown(two_arms[0], elsewhere)
     told = seen.by_id["overview"]
     assert "They are over 2 pools, or versions of one: rows are joined by uid." in told
-    assert "of the pool’s rows by none" not in seen.by_id["agreement"]
+    assert "The pool has" not in seen.by_id["agreement"]
+    assert record["agreement"]["between_arms"][0]["jaccard_by_lot"] is None
     assert record["agreement"]["rows_of_pool"] is None
     assert seen.all("figure", "tile")
 
@@ -350,7 +435,57 @@ def test_an_unfinished_run_is_said_to_be_one(shown, two_arms, tmp_path):
     seen, record = shown(two_arms[0], copy)
     assert [arm["sides"] for arm in record["arms"]] == [["A", "B"]]
     assert "not finished" in seen.by_id["overview"]
+    # Its last round is trained, but not selected: that is said of the arm, and no mean is taken.
+    assert "All have seen 288 samples." in seen.by_id["overview"]
+    assert "B round 2, selected in 1 at 288 samples" in seen.by_id["overview"]
+    assert "±" not in seen.by_id["results"].replace("Mean ± standard", "")
+    assert record["measures"][-1]["arms"][0]["mean"] is None
+    (copy / "rounds/002/train/summary.json").unlink()
+    seen, record = shown(two_arms[0], copy)
     assert "Not all have seen as many samples" in seen.by_id["overview"]
+    assert [side["samples_seen"] for side in record["sides"]] == [288, 208]
+    assert "--round 1 compares them where all have been." in seen.by_id["overview"]
+    assert record["groups"] == []
+
+
+def test_a_last_round_that_is_not_selected_is_evaluated_all_the_same(begin, two_arms, compared):
+    run = begin("trains-last", "seed=3", "rounds.final_selection=false")
+    record = {"kind": "zero_shot", "set": "birds", "round": 2, "samples_seen": 288, "acc1": 0.75}
+    with (run / "rounds/002/metrics.jsonl").open("a") as file:
+        file.write(json.dumps(record) + "\n")
+    seen, record, said = compared(run, two_arms[0])
+    assert record["sides"][0]["round"] == 1 and record["sides"][0]["trained"] == 2
+    birds = record["measures"][0]["arms"][0]["by_seed"]["3"]
+    assert birds == {"value": 0.75, "round": 2, "samples_seen": 288}
+    assert record["sides"][0]["samples_seen"] == record["compute"]["A"]["samples_seen"]
+    assert "75.0" in seen.by_id["overview"] and "75.0" in said
+    assert "selection of" in seen.by_id["overview"]
+    seen, record, said = compared(run, two_arms[0], "--round", "1")
+    assert "birds" not in seen.by_id["overview"] + said and not record["measures"][0]["set"]
+
+
+def test_of_an_earlier_round_nothing_is_said_of_what_scoring_cost_in_all(two_arms, compared):
+    seen, _, _ = compared(*two_arms, "--round", "1")
+    assert "All have seen 208 samples." in seen.by_id["overview"]
+    assert "scoring has" not in seen.by_id["overview"]
+    assert "the selection of round 1" in seen.by_id["overview"]
+
+
+def test_first_weights_are_only_said_to_be_shared_where_they_are(found, look):
+    same = "Runs of one seed share first weights and order"
+    assert same in "".join(look(str(final(found))).texts)
+    other = replace(found, arm_config={"model.name": ["a", "b"]})
+    assert same not in "".join(look(str(final(other))).texts)
+    assert "of fewer than 10 seeds it is too narrow" in "".join(look(str(final(found))).texts)
+
+
+def test_scipy_is_said_to_be_missing_where_it_is_and_nowhere_else(two_arms, monkeypatch):
+    narrow = (float("nan"), float("nan"))
+    of_seeds = "selffilter.comparing.arm_numbers.paired_difference"
+    monkeypatch.setattr(of_seeds, lambda *_: Difference(2, 0.0, 0.0, narrow, narrow))
+    assert not any("scipy" in note for note in gather(open_sides(two_arms)).notes)
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
+    assert any("scipy is missing" in note for note in gather(open_sides(two_arms)).notes)
 
 
 def test_by_all_and_by_none_is_what_sets_make_of_it():

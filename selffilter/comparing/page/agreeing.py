@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from selffilter.comparing.arms import Arm
+from selffilter.comparing.agreement import Means
+from selffilter.comparing.arms import Arm, same_start
 from selffilter.comparing.gather import Gathered
 from selffilter.comparing.page.named import about, arm_name, mark
 from selffilter.comparing.sides import Side
@@ -42,13 +43,15 @@ def agreeing(found: Gathered) -> Markup:
         some = [ordered[k] for k in ranked]
         title = "Rank correlation of the scores (Spearman)"
         panels.append(_panel(title, ranks[np.ix_(ranked, ranked)], some, found.arms))
-    counts = element("figure", element("h3", "Kept by how many"), _by_how_many(found))
+    title = f"{shown[0].upper()}{shown[1:]}: kept by how many"
+    counts = element("figure", element("h3", title), _by_how_many(found))
     beside = len(found.sides) <= _MOST_BESIDE
     return joined(
         about(
             _counted(found, shown),
-            "In the matrices 1 is the same; runs of one arm stand beside each other. Two draws by",
-            "lot agree too: of two that keep the share k each, by a Jaccard index of k / (2 − k).",
+            "In the matrices 1 is the same; runs of one arm stand beside each other. Draws by lot",
+            "agree too: of two that keep the shares k and m of the same rows the Jaccard index is",
+            "km / (k + m − km).",
         ),
         element("div", counts, panels if beside else None, class_="charts halves"),
         None if beside else panels,
@@ -57,18 +60,19 @@ def agreeing(found: Gathered) -> Markup:
 
 
 def _counted(found: Gathered, shown: str) -> str:
-    by_K, sides = found.agreement.kept_by_K, len(found.sides)
+    by_K, sides = found.agreement.chosen_by_K, len(found.sides)
     total, every = int(by_K.sum()), int(by_K[-1])
     told = f"{shown[0].upper()}{shown[1:]}: {every:,} samples are kept by all {sides}, "
     told += f"{total - every:,} by some and not by others"
     if found.agreement.of_pool is not None and all(side.run for side in found.sides):
-        told += f", {found.agreement.of_pool - total:,} of the pool’s rows by none"
+        told += f". The pool has {found.agreement.of_pool:,} rows, with those that cannot be "
+        told += "selected or share a uid"
     return told + "."
 
 
 def _by_how_many(found: Gathered) -> Markup:
     """Draw how many uids are kept by exactly so many sides."""
-    by_K = found.agreement.kept_by_K[:_MOST_BARS]
+    by_K = found.agreement.chosen_by_K[:_MOST_BARS]
     width, height = _WIDTH, 190.0
     y = Scale(0.0, float(max(1, by_K.max())), height - 34, 16.0)
     step = (width - 20) / len(by_K)
@@ -173,14 +177,29 @@ def _between(found: Gathered) -> Markup | None:
         if a is not b:
             name = element("span", mark(a), a.name, " and ", mark(b), b.name, class_="named")
         what = "other seeds of it" if a is b else "the other"
-        rows.append([name, what, str(one.pairs), f"{one.jaccard:.3f}", number(one.spearman, ".3f")])
-    heads = ["", "with", "pairs", "Jaccard, mean", "Spearman, mean"]
-    columns = len(heads) if any(one.spearman is not None for one in found.agreement.by_arms) else 4
+        rows.append([name, what, *_cells(one.others), *_cells(one.same_seed)])
+    several = "other seeds: " if any(x.same_seed.pairs for x in found.agreement.by_arms) else ""
+    heads = ["", "with"] + [
+        f"{which}{name}"
+        for which in (several, "same seed: ")
+        for name in ("pairs", "Jaccard", "by lot", "Spearman")
+    ]
+    shown = [k for k in range(len(heads)) if k < 2 or any(row[k] != "–" for row in rows)]
     return joined(
         element("h3", "Within arms, and between"),
         about(
-            "Two arms keep other samples if they agree less with each other than with themselves.",
-            "Runs of one seed have first weights in common, and agree more for that.",
+            "Means over pairs. By lot: the Jaccard index of draws by lot that are as large; what",
+            "keeps everything agrees with itself for that alone. Two arms that keep equally many",
+            "keep other samples if pairs of both agree less than pairs of each; where they do not",
+            "keep equally many, hold each index against its value by lot.",
+            "Runs of one seed have first weights in common, and agree more for that."
+            if several and same_start(found.arm_config)
+            else "",
         ),
-        table(heads[:columns], [row[:columns] for row in rows], "names two"),
+        table([heads[k] for k in shown], [[row[k] for k in shown] for row in rows], "names two"),
     )
+
+
+def _cells(found: Means) -> list[Child]:
+    numbers = (found.jaccard, found.jaccard_by_lot, found.spearman)
+    return [str(found.pairs or "–"), *(number(value, ".3f") for value in numbers)]

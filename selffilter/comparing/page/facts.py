@@ -94,11 +94,17 @@ def _between_arms(found: Gathered, arms: Sequence[Arm]) -> Markup:
 
 
 def _by_seed(arms: Sequence[Arm]) -> Markup | None:
-    names = [f"{arm.name}: {', '.join(arm.by_seed)}" for arm in arms if arm.by_seed]
-    if not names:
+    by_seed = "; ".join(f"{arm.name}: {', '.join(arm.by_seed)}" for arm in arms if arm.by_seed)
+    moved = "; ".join(f"{arm.name}: {', '.join(arm.elsewhere)}" for arm in arms if arm.elsewhere)
+    if not by_seed and not moved:
         return None
     return about(
-        f"Within an arm these paths change with the seed, by its number: {'; '.join(names)}."
+        f"Within an arm these paths change with the seed, by its number: {by_seed}."
+        if by_seed
+        else "",
+        f"Within an arm these lie elsewhere, and are the same by their index: {moved}."
+        if moved
+        else "",
     )
 
 

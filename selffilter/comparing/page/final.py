@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 
 from selffilter.comparing.arm_numbers import Measure, paired, plus_minus, points
-from selffilter.comparing.arms import Arm
+from selffilter.comparing.arms import Arm, same_start
 from selffilter.comparing.gather import Gathered
 from selffilter.comparing.page.named import about, arm_name, mark
-from selffilter.comparing.seeds import FEW_SEEDS, Difference
+from selffilter.comparing.seeds import FEWEST_RESAMPLED, Difference
 from selffilter.reporting.axes import WIDTH, Scale, brief, chart, label, ticks, widened
 from selffilter.reporting.marks import colour_of, kind_of, marker
 from selffilter.reporting.markup import Child, Markup, element, joined
@@ -26,8 +26,13 @@ def final(found: Gathered) -> Markup | None:
         return None
     arms = [arm for arm in found.arms if arm.is_runs]
     several = any(len(arm.sides) > 1 for arm in arms)
-    told = ["Of the last round. Small dots: seeds."] if several else ["Of the last round."]
+    told = (
+        ["Each run’s last value."]
+        if all(side.whole for side in found.runs)
+        else [f"Each run’s last value up to round {found.runs[0].round_asked}."]
+    )
     if several:
+        told.append("Small dots: seeds.")
         told.append("Large mark and bar: their mean, and the standard deviation (n − 1) around it.")
     return joined(
         about(*told),
@@ -41,7 +46,7 @@ def final(found: Gathered) -> Markup | None:
             class_="charts two",
         ),
         _means(measures, arms) if several else None,
-        _differences(measures, arms),
+        _differences(measures, arms, same_start(found.arm_config)),
     )  # fmt: skip
 
 
@@ -52,7 +57,7 @@ def dots(measure: Measure, arms: Sequence[Arm]) -> Markup:
     spreads = measure.spreads
     values = [factor * v for arm in shown for v in measure.values[arm.number].values()]
     for arm in shown:
-        if (one := spreads[arm.number]).seeds > 1:
+        if math.isfinite((one := spreads[arm.number]).sd):
             values += [factor * (one.mean - one.sd), factor * (one.mean + one.sd)]
     low, high = widened(min(values), max(values))
     x = Scale(low, high, _LEFT, WIDTH - 14.0)
@@ -64,18 +69,20 @@ def dots(measure: Measure, arms: Sequence[Arm]) -> Markup:
     for place, arm in enumerate(shown):
         y, one, kind = 6.0 + _LINE * (place + 0.5), spreads[arm.number], kind_of(arm.number)
         drawn.append(label(_LEFT - 10, y + 4, _short(arm.name), "end", "word"))
-        if one.seeds > 1:
+        if math.isfinite(one.sd):
             ends = [x(factor * (one.mean - one.sd)), x(factor * (one.mean + one.sd))]
             drawn.append(
                 element("line", x1=ends[0], x2=ends[1], y1=y, y2=y,
                         class_=f"bar wide-bar {colour_of(kind)}")
             )  # fmt: skip
+        if one.seeds > 1:
             drawn += [
                 element("circle", cx=x(factor * value), cy=y - 7.5, r=2.0,
                         class_=f"dot seed {colour_of(kind)}")
                 for value in measure.values[arm.number].values()
             ]  # fmt: skip
-        drawn.append(marker(kind, x(factor * one.mean), y, 1.6))
+        if math.isfinite(one.mean):
+            drawn.append(marker(kind, x(factor * one.mean), y, 1.6))
     words = "; ".join(
         f"{arm.name} {plus_minus(spreads[arm.number], percent=measure.percent)}" for arm in shown
     )
@@ -93,13 +100,15 @@ def _means(measures: Sequence[Measure], arms: Sequence[Arm]) -> Markup:
     )
 
 
-def _differences(measures: Sequence[Measure], arms: Sequence[Arm]) -> Markup | None:
+def _differences(
+    measures: Sequence[Measure], arms: Sequence[Arm], share_start: bool
+) -> Markup | None:
     by_number = {arm.number: arm for arm in arms}
     rows: list[list[Child]] = []
     columns = 4
     for measure in measures:
         for one in paired(measure, arms):
-            with_bootstrap = one.difference.seeds > FEW_SEEDS
+            with_bootstrap = not math.isnan(one.difference.bootstrap_interval[0])
             columns = max(columns, 6 if with_bootstrap else 5 if one.difference.seeds > 1 else 4)
             pair = (by_number[one.of], by_number[one.versus])
             rows.append(
@@ -114,17 +123,26 @@ def _differences(measures: Sequence[Measure], arms: Sequence[Arm]) -> Markup | N
                 ]
             )  # fmt: skip
     if not rows:
-        alone = "No two arms have a seed in common: there are no paired differences."
+        alone = (
+            "There are no paired differences: no two arms have a seed in common, or the seeds of "
+            "one have not come equally far."
+        )
         return about(alone) if len(arms) > 1 else None
     heads = ["", "", "seeds", "difference", "95 %, by t", "95 %, bootstrap"]
     return joined(
         element("h3", "Differences, seed by seed"),
         about(
-            "Runs of one seed share first weights and order, so an arm is held against another",
+            "Runs of one seed share first weights and order, so an arm is held against another"
+            if share_start
+            else "An arm is held against another",
             "with the same seeds; percentages in points.",
             "Intervals are of the mean; of many differences one in twenty leaves out 0 by chance."
             if columns > 4
             else "Of one seed there is no interval.",
+            f"There is none by the bootstrap: of fewer than {FEWEST_RESAMPLED} seeds it is too "
+            "narrow."
+            if columns == 5
+            else "",
         ),
         table(heads[:columns], [row[:columns] for row in rows], "names two"),
     )

@@ -17,13 +17,17 @@ _MOST_CARDS = 8
 def overview(found: Gathered) -> Markup:
     """What is compared."""
     notes = [element("li", harmless(note)) for note in found.notes]
+    asked = next((side.round_asked for side in found.runs), None)
     return joined(
         element("p", story(found), class_="story"),
         _cards(found),
         _sides(found),
         about(
-            "Kept and confident are uids of the compared round; the other numbers are each run’s "
-            "last up to it. An arm is what runs have in common that differ in their seed alone."
+            "Kept and confident are uids of "
+            + ("each run’s last selection" if asked is None else f"the selection of round {asked}")
+            + "; the other numbers are each run’s last"
+            + ("" if asked is None else " up to it")
+            + ". An arm is what runs have in common that differ in their seed alone."
         )
         if found.runs
         else None,
@@ -37,12 +41,9 @@ def story(found: Gathered) -> str:
     return " ".join(sentence for sentence in told if sentence)
 
 
-def samples_seen(side: Side, found: Gathered) -> int | None:
-    """Return the samples that a run has been trained on, up to the compared round."""
-    if side.run is None or side.round is None:
-        return None
-    seen: int | None = side.run.store.summary(side.round, "train").get("samples_seen")
-    return seen
+def samples_seen(side: Side) -> int | None:
+    """Return the samples that a run has been trained on, up to the round that was asked for."""
+    return None if side.trained is None else side.trained[1]
 
 
 def _what(found: Gathered) -> str:
@@ -92,14 +93,15 @@ def _seeds(found: Gathered) -> str:
 
 
 def _compute(found: Gathered) -> str:
-    seen = {samples_seen(side, found) for side in found.runs} - {None}
+    seen = {samples_seen(side) for side in found.runs} - {None}
     if not seen or len(found.runs) < 2:
         return ""
     told = "Not all have seen as many samples: what differs may be of that."
     if len(seen) == 1:
         told = f"All have seen {seen.pop():,} samples"
         scoring = {spent.get("scoring_flops") for spent in found.compute.values()}
-        if len(found.compute) < len(found.runs):
+        if len(found.compute) < len(found.runs) or not all(side.whole for side in found.runs):
+            # What scoring has cost is known of whole runs alone.
             told += "."
         elif len(scoring) > 1:
             told += ", but scoring has not cost them the same."
@@ -123,6 +125,8 @@ def _cards(found: Gathered) -> Markup | None:
     for arm in arms:
         spread = first.spreads[arm.number]
         seeds = f"mean ± sd, {spread.seeds} seeds" if spread.seeds > 1 else "one seed"
+        if arm.number in first.uneven:
+            seeds = f"{spread.seeds} seeds, not equally far"
         value = plus_minus(spread, percent=first.percent)
         cards.append(
             element(
@@ -140,7 +144,16 @@ def _sides(found: Gathered) -> Markup:
     """A line a run or subset."""
     by_letter = arm_of(found.arms)
     measures = found.measures[:4]
-    heads: list[Child] = ["", "arm", "seed", "rounds", "samples seen", "kept", "confident"]
+    heads: list[Child] = [
+        "",
+        "arm",
+        "seed",
+        "rounds",
+        "selection of",
+        "samples seen",
+        "kept",
+        "confident",
+    ]
     heads += [f"{measure.title}{', %' * measure.percent}" for measure in measures]
     heads += ["alarms", ""]
     rows: list[list[Child]] = []
@@ -153,8 +166,9 @@ def _sides(found: Gathered) -> Markup:
                 side_name(side, arm),
                 arm.name,
                 number(seed, "d"),
-                "–" if side.round is None else f"0–{side.round}" if side.round else "0",
-                number(samples_seen(side, found), ","),
+                _rounds(side),
+                "–" if side.trained is None or side.round == side.trained[0] else f"{side.round}",
+                number(samples_seen(side), ","),
                 f"{len(side.kept):,}",
                 f"{len(side.chosen):,}" if side.keeps_by_score else "–",
                 *(
@@ -168,6 +182,11 @@ def _sides(found: Gathered) -> Markup:
         )  # fmt: skip
     shown = [k for k in range(len(heads)) if k == 0 or any(row[k] not in ("–", "") for row in rows)]
     return table([heads[k] for k in shown], [[row[k] for k in shown] for row in rows], "names two")
+
+
+def _rounds(side: Side) -> str:
+    last = 0 if side.trained is None else side.trained[0]
+    return "–" if side.run is None else f"0–{last}" if last else "0"
 
 
 def _state(side: Side, found: Gathered) -> str:
