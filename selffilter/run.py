@@ -22,6 +22,7 @@ from selffilter.planning import RoundSteps, check_ranks, last_stage, round_steps
 from selffilter.pool.in_flight import loss_of, reading_now
 from selffilter.stages.context import RunContext, Summary
 from selffilter.stages.finish import finish
+from selffilter.stages.marking import mark_done
 from selffilter.stages.score import score
 from selffilter.stages.select import select
 from selffilter.stages.train import train
@@ -92,7 +93,7 @@ def rounds(context: RunContext, only: str | None) -> None:
                 continue
             _refuse_other(only, stage, steps.round)
             summary = do_stage(context, steps, stage)
-            context.mark_done(steps, stage, summary)
+            mark_done(context, steps, stage, summary)
             if only and (steps.round, stage) != last_stage(context.config):
                 return
         context.show_round(steps)

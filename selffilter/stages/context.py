@@ -26,8 +26,7 @@ from selffilter.pool.reading import PoolDataset
 from selffilter.pool.row_reader import members_read, size_limits
 from selffilter.pool.stores.find import is_far
 from selffilter.progress import Bar, NoBar
-from selffilter.stages.showing import FinishedRound
-from selffilter.store import RunStore, without_nan
+from selffilter.store import RunStore
 from selffilter.team import Team
 from selffilter.tracking.console import Screen
 from selffilter.tracking.trackers import Tracker
@@ -177,20 +176,6 @@ class RunContext:
         """Whether a stage is finished; rank 0 looks, all are told."""
         done: bool = self.team.decide(lambda: self.store.is_done(round_, stage))
         return done
-
-    def mark_done(self, steps: RoundSteps, stage: str, summary: Summary) -> None:
-        """Finish a stage: its marker comes last of all."""
-
-        def mark() -> None:
-            plain: Summary = without_nan(summary)
-            *earlier, last = stages_of(self.config, steps.round)
-            if stage == last:
-                whole = self.store.round_summary(steps.round, earlier) | plain
-                self.log("round_summary", steps.round, stage, steps.end, whole)
-                self.tracker.end_round(FinishedRound(self, steps, whole))
-            self.store.mark_done(steps.round, stage, plain)
-
-        self.team.decide(mark)
 
     def show_round(self, steps: RoundSteps) -> None:
         """Show the row of a finished round."""

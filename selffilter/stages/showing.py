@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +19,11 @@ from selffilter.pool import uids
 from selffilter.pool.contact_sheet import read_rows
 from selffilter.selecting.on_disk import read_scores, read_shares, removed_rows
 from selffilter.selecting.scratch import Scratch
+from selffilter.stages.context import RunContext
 from selffilter.stages.examples import Ranks, Selected, drawn_base, find_examples
 from selffilter.store import RunStore, read_json
 from selffilter.tables import HISTOGRAMS, counts_file, shard_file
 from selffilter.tracking.shown import Bins, Example, Output, SampleTable
-
-if TYPE_CHECKING:  # a round is shown by the context that it is of
-    from selffilter.stages.context import RunContext
 
 THUMBNAIL_PIXELS = 192
 """Longer side of a picture in a table: a few kilobytes as JPEG."""
