@@ -159,7 +159,7 @@ class SelectConfig:
         return near or bool(self.clusters)
 
     def asks_for_embeddings(self, round_: int) -> str:
-        """Return what a round cannot select without embeddings, as words of its fields; "" if so.
+        """Return the field for which a round cannot select without embeddings; "": it can.
 
         What is only watched is left out where there are none.
         """

@@ -54,6 +54,30 @@ def index_dir_of(shards: list[str], index_dir: Path | None) -> Path:
     return (index_dir or default_index_dir(shards, Path(Config().runs_dir))).resolve()
 
 
+def index_named(
+    shards: list[str],
+    index_dir: Path | None,
+    *,
+    caption_key: str | None,
+    allow_pipe: bool,
+    workers: int,
+    screen: Screen,
+    stop: StopRequest,
+) -> tuple[Path, Pool]:
+    """Index shards that a command names as far as they are not; arguments as of `open_named`."""
+    where = index_dir_of(shards, index_dir)
+    pool = index_shards(
+        shards,
+        where,
+        caption_key=PoolConfig.caption_key if caption_key is None else caption_key,
+        allow_pipe=allow_pipe,
+        workers=workers,
+        screen=screen,
+        stop=stop,
+    )
+    return where, pool
+
+
 def open_named(
     shards: list[str],
     index_dir: Path | None,
@@ -78,21 +102,20 @@ def open_named(
     Returns:
         Where the index lies, and the pool.
     """
-    where = index_dir_of(shards, index_dir)
     if is_index(shards):
+        where = index_dir_of(shards, index_dir)
         pool = Pool.latest(where, caption_key)
         pool.refuse_pipes(allow_pipe)
         return where, pool
-    pool = index_shards(
+    return index_named(
         shards,
-        where,
-        caption_key=PoolConfig.caption_key if caption_key is None else caption_key,
+        index_dir,
+        caption_key=caption_key,
         allow_pipe=allow_pipe,
         workers=workers,
         screen=screen,
         stop=stop,
     )
-    return where, pool
 
 
 def open_pool(config: Config, screen: Screen, stop: StopRequest) -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from selffilter.endings import EXIT_STOPPED
 from selffilter.errors import UserError
 from selffilter.plain_text import visible
 
@@ -31,7 +32,6 @@ app = typer.Typer(
 )
 
 EXIT_WRONG = 1
-EXIT_STOPPED = 75
 
 Shards = Annotated[
     list[str],
@@ -311,21 +311,18 @@ def _indexed(
     stop: StopRequest,
 ) -> tuple[Path, Pool]:
     """Index what is not yet indexed."""
-    from selffilter.config import PoolConfig
-    from selffilter.indexing import index_dir_of, index_shards
+    from selffilter.indexing import index_named
     from selffilter.tracking.console import Screen
 
-    where = index_dir_of(shards, index_dir)
-    pool = index_shards(
+    return index_named(
         shards,
-        where,
-        caption_key=PoolConfig.caption_key if caption_key is None else caption_key,
+        index_dir,
+        caption_key=caption_key,
         allow_pipe=allow_pipe,
         workers=workers,
         screen=Screen(),
         stop=stop,
     )
-    return where, pool
 
 
 def _opened(

@@ -14,7 +14,7 @@ from selffilter.comparing.sides import open_sides
 from selffilter.comparing.tables import tables
 from selffilter.errors import UserError
 from selffilter.progress import Bar, NoBar
-from selffilter.store import write_json, write_text
+from selffilter.store import without_nan, write_json, write_text
 from selffilter.tracking.console import Screen
 
 _MANY_SHARDS = 64
@@ -55,7 +55,7 @@ def run_compare(
     found = gather(open_sides(paths, round_), bar, metric)
     written = [] if out is None else _write(found, out, metric, samples, bar)
     if as_json:
-        print(json.dumps(found.record(), indent=2))
+        print(json.dumps(without_nan(found.record()), indent=2))
     else:
         terminal = sys.stdout.isatty()
         console = Console(highlight=False, width=None if terminal else _WIDTH)

@@ -208,9 +208,10 @@ def _draw(title: str, uids: Subset, of: Side, samples: int, truths: _Truths) -> 
     known = labels[labels >= 0]
     # The same seed: what is shown is part of what is looked up.
     shown = UidTable(multiset.sample(some, min(samples, len(some)), seed=0).uids_N2)
-    here = shown.places(run.pool.uids_of(rows)) >= 0
+    uids_n2 = run.pool.uids_of(rows)
+    here = shown.places(uids_n2) >= 0
     share = float(known.mean()) if len(known) else None
-    uid_k = to_hex(run.pool.uids_of(rows[here]))
+    uid_k = to_hex(uids_n2[here])
     return Sheet(title, len(uids), of, rows[here], uid_k, {}, labels[here], share, len(known))
 
 

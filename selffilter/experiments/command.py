@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from selffilter.endings import EXIT_STOPPED
 from selffilter.errors import UserError
 from selffilter.experiments.grid import BOOTSTRAP, Job, expand
 from selffilter.experiments.planned import Cost, Grid
@@ -19,8 +20,8 @@ from selffilter.experiments.schema import read_experiment
 from selffilter.interrupt import StopRequest
 from selffilter.tracking.console import Screen
 
-OK, FAILED, STOPPED = 0, 1, 75
-"""Exit codes: all done; some run failed; asked to stop, all is saved."""
+OK, FAILED = 0, 1
+"""Exit codes: all done; some run failed. Asked to stop, and all is saved: `EXIT_STOPPED`."""
 
 
 def run_experiment(
@@ -70,7 +71,7 @@ def run_experiment(
             screen.say("no run is finished yet: there is nothing to report")
     if outcome.failed or outcome.blocked:
         return FAILED
-    return STOPPED if outcome.stopped else OK
+    return EXIT_STOPPED if outcome.stopped else OK
 
 
 def print_grid(grid: Grid, costs: dict[Job, Cost]) -> None:

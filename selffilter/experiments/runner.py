@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+from selffilter.endings import EXIT_STOPPED
 from selffilter.errors import UserError
 from selffilter.experiments.grid import BOOTSTRAP, END, Job
 from selffilter.experiments.planned import Cost, Grid
@@ -19,8 +20,6 @@ from selffilter.store import iterate_jsonl
 from selffilter.tracking.console import Screen
 from selffilter.tracking.pace import clock
 
-EXIT_STOPPED = 75
-"""A child's exit code when it was asked to stop and has saved."""
 POLL_S = 0.2
 REPORT_S = 60.0
 
